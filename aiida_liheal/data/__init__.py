@@ -1,0 +1,1 @@
+"""The nodes that flow through the workflows: shards of frames and interatomic potentials."""

@@ -1,0 +1,1 @@
+"""Choosing what to label, without AiiDA: trust levels, seeded selection, hold-out splits, convergence of rounds."""

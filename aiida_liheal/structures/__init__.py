@@ -1,0 +1,1 @@
+"""Atoms without AiiDA: frames (many structures and their labels), bcc crystals and slabs, voids, perturbations."""

@@ -1,0 +1,1 @@
+"""The verbs: label, train, explore, learn, deposit, heal, analyse, and quickstart over them all."""
