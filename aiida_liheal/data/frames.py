@@ -1,0 +1,102 @@
+"""A shard of frames: many structures, labelled or not, in one immutable node."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from aiida.orm import Data, StructureData
+from ase import Atoms
+
+from aiida_liheal.structures.frames import Frames
+
+__all__ = ('FramesData',)
+
+
+class FramesData(Data):
+    """One immutable shard of frames, an uncompressed `.npy` file an array in the repository.
+
+    A shard is one node however many frames it holds. A frame is named by (shard, index). Where a job labelled the
+    frames, the job is the creator of the shard and `extra.source_index` says which frame of its input each one was.
+
+    Parameters
+    ----------
+    frames : Frames
+        The structures; Å, eV, eV/Å, virials in eV.
+    domain : str, optional
+        What kind of structures these are, such as `bulk` or `surface`; errors are reported by domain.
+    """
+
+    _SUFFIX = '.npy'
+
+    def __init__(self, frames: Frames | None = None, domain: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if frames is not None:
+            self._set_frames(frames)
+        if domain is not None:
+            self.base.attributes.set('domain', domain)
+
+    def _set_frames(self, frames: Frames) -> None:
+        arrays = frames.to_arrays()
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            buffer.seek(0)
+            self.base.repository.put_object_from_filelike(buffer, name + self._SUFFIX)
+        empty = len(frames) == 0
+        self.base.attributes.set_many(
+            {
+                'n_frames': len(frames),
+                'n_atoms_min': 0 if empty else int(frames.counts.min()),
+                'n_atoms_max': 0 if empty else int(frames.counts.max()),
+                'elements': list(frames.elements),
+                'is_labelled': frames.is_labelled,
+                'arrays': sorted(arrays),
+            }
+        )
+
+    def _validate(self) -> bool:
+        super()._validate()
+        from aiida.common.exceptions import ValidationError
+
+        if 'n_frames' not in self.base.attributes.all:
+            raise ValidationError('the shard holds no frames: construct it with `FramesData(frames=...)`')
+        return True
+
+    def __len__(self) -> int:
+        return int(self.base.attributes.get('n_frames'))
+
+    @property
+    def domain(self) -> str | None:
+        """What kind of structures these are, or None."""
+        return self.base.attributes.get('domain', None)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols that the types of the frames refer to."""
+        return tuple(self.base.attributes.get('elements'))
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every frame has an energy and forces."""
+        return bool(self.base.attributes.get('is_labelled'))
+
+    def get_frames(self) -> Frames:
+        """All frames, in the precision they were stored in."""
+        arrays = {}
+        for name in self.base.attributes.get('arrays'):
+            with self.base.repository.open(name + self._SUFFIX, 'rb') as handle:
+                arrays[name] = np.load(io.BytesIO(handle.read()), allow_pickle=False)
+        return Frames.from_arrays(arrays)
+
+    def get_atoms(self, index: int = 0) -> Atoms:
+        """One frame as ASE atoms, with its labels in a calculator. Raises IndexError if there is no such frame."""
+        if not 0 <= index < len(self):
+            raise IndexError(f'frames run from 0 to {len(self) - 1}, got {index}')
+        return self.get_frames().to_atoms(index)
+
+    @classmethod
+    def from_structure(cls, structure: StructureData, domain: str | None = None) -> FramesData:
+        """An unstored shard of one frame."""
+        return cls(Frames.from_atoms([structure.get_ase()]), domain=domain)

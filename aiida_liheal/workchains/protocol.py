@@ -1,0 +1,67 @@
+"""Protocols: the settings of each verb at three levels of cost, from YAML, with overrides that are checked."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+__all__ = ('ProtocolMixin', 'merge')
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `base` with `changes` laid over it, mappings key by key."""
+    merged = deepcopy(base)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = deepcopy(value)
+    return merged
+
+
+class ProtocolMixin:
+    """Reads `protocols/<name>.yaml` for a verb.
+
+    The file holds `default_protocol`, `default_inputs`, and `protocols` with a `description` for each and what it
+    changes.
+    """
+
+    _protocol_name: str
+
+    @classmethod
+    def _load(cls) -> dict[str, Any]:
+        path = files('aiida_liheal.protocols') / f'{cls._protocol_name}.yaml'
+        return dict(yaml.safe_load(path.read_text(encoding='utf-8')))
+
+    @classmethod
+    def get_available_protocols(cls) -> dict[str, str]:
+        """Name and description of each protocol."""
+        return {name: str(value['description']) for name, value in cls._load()['protocols'].items()}
+
+    @classmethod
+    def get_default_protocol(cls) -> str:
+        """Name of the protocol taken when none is given."""
+        return str(cls._load()['default_protocol'])
+
+    @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Settings of one protocol with overrides laid over them.
+
+        Raises ValueError for an unknown protocol or an override whose top-level key the protocol does not know.
+        """
+        content = cls._load()
+        protocol = protocol or content['default_protocol']
+        if protocol not in content['protocols']:
+            raise ValueError(f'unknown protocol {protocol!r}; there are {", ".join(content["protocols"])}')
+        changes = {k: v for k, v in content['protocols'][protocol].items() if k != 'description'}
+        inputs = merge(content['default_inputs'], changes)
+        overrides = overrides or {}
+        unknown = sorted(set(overrides) - set(inputs))
+        if unknown:
+            raise ValueError(f'unknown override {", ".join(unknown)}; allowed are {", ".join(sorted(inputs))}')
+        return merge(inputs, overrides)
