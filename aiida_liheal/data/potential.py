@@ -29,7 +29,8 @@ def check_frozen_model(content: bytes, name: str = 'the file') -> None:
     missing = [mark.decode() for mark in _GRAPH_MARKS if mark not in content]
     if missing:
         raise ValueError(
-            f'{name} is a protobuf file of {len(content)} bytes but no DeePMD-kit model: it lacks {", ".join(missing)}; '
+            f'{name} is a protobuf file of {len(content)} bytes but no DeePMD-kit model: it lacks '
+            f'{", ".join(missing)}; '
             'allowed is a TensorFlow graph made by `dp --tf freeze`, whole'
         )
 
@@ -67,7 +68,8 @@ class PotentialData(Data):
         if kind is None:
             return
         contents = {
-            role: value if isinstance(value, bytes) else Path(value).read_bytes() for role, value in (files or {}).items()
+            role: value if isinstance(value, bytes) else Path(value).read_bytes()
+            for role, value in (files or {}).items()
         }
         if kind == 'deepmd':
             if 'frozen' not in contents:

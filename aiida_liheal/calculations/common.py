@@ -1,0 +1,57 @@
+"""What the CalcJobs share: settings checked by pydantic models, and one thread unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Dict
+from pydantic import BaseModel, ValidationError
+
+__all__ = ('ONE_THREAD', 'define_options', 'explain', 'settings_validator')
+
+#: Environment of a job that shares its machine: each process one thread. Override through `options`.
+ONE_THREAD = {
+    'OMP_NUM_THREADS': '1',
+    'OPENBLAS_NUM_THREADS': '1',
+    'TF_INTRA_OP_PARALLELISM_THREADS': '1',
+    'TF_INTER_OP_PARALLELISM_THREADS': '1',
+    'DP_INTRA_OP_PARALLELISM_THREADS': '1',
+    'DP_INTER_OP_PARALLELISM_THREADS': '1',
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+}
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as one readable line: key, what is wrong, what was given."""
+    parts = []
+    for item in error.errors():
+        key = '.'.join(str(part) for part in item['loc']) or 'settings'
+        given = f' (given: {item["input"]!r})' if item['type'] not in ('missing', 'value_error') else ''
+        parts.append(f'{key}: {item["msg"].removeprefix("Value error, ")}{given}')
+    return '; '.join(parts)
+
+
+def settings_validator(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | None]:
+    """A port validator that checks a `Dict` node by a pydantic model."""
+
+    def validate(node: Dict | None, _: Any) -> str | None:
+        if node is None:
+            return None
+        try:
+            model.model_validate(node.get_dict())
+        except ValidationError as error:
+            return f'{model.__name__}: {explain(error)}'
+        return None
+
+    return validate
+
+
+def define_options(spec: CalcJobProcessSpec, parser: str, withmpi: bool = False) -> None:
+    """Give a job's options our defaults: its parser, one machine with one process, one thread."""
+    options = spec.inputs['metadata']['options']  # type: ignore[index]
+    options['parser_name'].default = parser
+    options['withmpi'].default = withmpi
+    options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
+    options['environment_variables'].default = lambda: dict(ONE_THREAD)
