@@ -1,0 +1,96 @@
+"""What an analysis gives, the names and units of its quantities, and its files; reading them needs no OVITO."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SERIES_FILE = 'series.npz'
+PROFILES_FILE = 'profiles.npz'
+SNAPSHOTS_FILE = 'snapshots.npz'
+SUMMARY_FILE = 'summary.json'
+
+#: Unit and meaning of every array of `series` and `profiles`.
+QUANTITIES: dict[str, tuple[str, str]] = {
+    'step': ('', 'MD step'),
+    'time_ps': ('ps', 'time'),
+    'n_atoms': ('', 'atoms in the frame'),
+    'atoms_in_flight': ('', 'atoms in clusters of few atoms: not landed, or evaporated'),
+    'potential_energy_eV': ('eV', 'potential energy of all atoms'),
+    'potential_energy_eV_per_atom': ('eV/atom', 'potential energy of all atoms by their number'),
+    'temperature_K': ('K', 'temperature without common motion, fixed atoms and atoms in flight'),
+    'void_volume_A3': ('Å^3', 'volume of internal voids between the centres of the atoms around them'),
+    'void_regions': ('', 'number of internal voids'),
+    'film_height_A': ('Å', 'mean height of the surface above the lowest atom'),
+    'height_A': ('Å', 'middle of a slice along the height'),
+    'atoms': ('', 'mean number of atoms in a slice'),
+    'density_g_per_cm3': ('g/cm^3', 'density of a slice'),
+    **{
+        f'{structure}_share{suffix}': ('', f'share of {structure} by a-CNA{meaning}')
+        for structure in ('bcc', 'fcc', 'hcp', 'ico', 'other')
+        for suffix, meaning in (
+            ('', ' over all atoms'),
+            ('_inside', ' over the atoms that began inside'),
+            ('_averaged', ' over all atoms, positions averaged over some frames'),
+            ('_inside_averaged', ' over the atoms that began inside, positions averaged over some frames'),
+        )
+    },
+}
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    """The analysis of one run.
+
+    Parameters
+    ----------
+    series : dict of str to (n_frames,) array
+        Quantities against time; names and units in `QUANTITIES`. What cannot be measured is absent.
+    profiles : dict of str to (n_slices,) array
+        Quantities by height, averaged over the last frames.
+    snapshots : dict of str to array
+        First and last frame, names beginning with `first_` and `last_`: `step`, `id` (n,), `type` (n,),
+        `position_A` (n, 3) float32, `potential_energy_eV` (n,) float32, `structure` (n,) int8 (index into
+        `phases.STRUCTURES`), `cell_A` (3, 3), `origin_A` (3,), `pbc` (3,).
+    summary : dict
+        Plain numbers and texts: counts of frames, values at start and end, time of healing, settings, units.
+    """
+
+    series: dict[str, NDArray]
+    profiles: dict[str, NDArray]
+    snapshots: dict[str, NDArray]
+    summary: dict[str, Any]
+
+
+def save_result(result: AnalysisResult, folder: str | Path) -> None:
+    """Write the arrays as compressed npz files and the summary as JSON into a folder that exists."""
+    folder = Path(folder)
+    files = {SERIES_FILE: result.series, PROFILES_FILE: result.profiles, SNAPSHOTS_FILE: result.snapshots}
+    for name, arrays in files.items():
+        np.savez_compressed(folder / name, allow_pickle=False, **arrays)
+    summary = json.dumps(result.summary, indent=1, allow_nan=False, ensure_ascii=False)
+    (folder / SUMMARY_FILE).write_text(summary, encoding='utf-8')
+
+
+def load_result(folder: str | Path) -> AnalysisResult:
+    """Read what `save_result` wrote; pickled objects are refused.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged.
+    """
+    folder = Path(folder)
+    arrays = {}
+    for name in (SERIES_FILE, PROFILES_FILE, SNAPSHOTS_FILE):
+        with np.load(folder / name, allow_pickle=False) as archive:
+            arrays[name] = dict(archive)
+    summary = json.loads((folder / SUMMARY_FILE).read_text(encoding='utf-8'))
+    return AnalysisResult(arrays[SERIES_FILE], arrays[PROFILES_FILE], arrays[SNAPSHOTS_FILE], summary)

@@ -1,0 +1,98 @@
+"""What a user may set about an analysis, with units, limits and reasons."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class AnalysisSettings(BaseModel):
+    """Settings of one analysis; the defaults are those for lithium at the paper's lattice constant."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    lattice_constant_A: float = Field(default=3.51, gt=1.0, lt=10.0, description='bcc lattice constant in Å')
+    mass_u: float = Field(default=6.94, gt=0.0, description='mass of an atom in u')
+    timestep_fs: float = Field(
+        default=1.0, gt=0.0, le=10.0, description='time step of the MD in fs; turns steps into times'
+    )
+    every: int = Field(default=1, ge=1, description='analyse each n-th frame of the dump; the last one always')
+    average_frames: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description=(
+            'frames, the analysed one and those dumped just before it, over which positions are averaged for a second '
+            'set of shares (`bcc_share_averaged`, …); 1: none. Thermal motion makes single frames read low: about 0.5 '
+            'at 300 K in a perfect crystal'
+        ),
+    )
+    measure_voids: bool = Field(
+        default=True, description='measure voids; the surface mesh costs 13 times as much as a-CNA'
+    )
+    void_probe_radius_A: float = Field(
+        default=3.0,
+        gt=0.0,
+        description=(
+            'radius of the probe of the alpha shape in Å, at the first peak of g(r). The volume is the one between the '
+            'centres of the atoms around the void and so reads high, by up to half a lattice constant on each edge'
+        ),
+    )
+    healed_for_ps: float = Field(
+        default=1.0,
+        ge=0.0,
+        description='time in ps, up to the end, that no void may be seen before the crystal is called healed',
+    )
+    vacuum_gap_A: float = Field(
+        default=10.0,
+        gt=0.0,
+        description='an empty layer of at least this thickness in Å across the whole cell is vacuum',
+    )
+    flight_cutoff_A: float | None = Field(
+        default=None,
+        gt=0.0,
+        description='atoms this close in Å are of one cluster; none given: 1.207 lattice constants',
+    )
+    flight_cluster_atoms: int = Field(
+        default=20,
+        ge=2,
+        description='atoms in clusters of fewer atoms than this are in flight; never the largest cluster',
+    )
+    fixed_below_A: float | None = Field(
+        default=None,
+        description=(
+            'atoms below this height in Å in the first frame do not move: they are left out of temperatures and of '
+            'the atoms that began inside'
+        ),
+    )
+    height_bin_A: float = Field(
+        default=3.5, gt=0.1, description='thickness in Å of the slices of profiles along the height'
+    )
+    profile_frames: int = Field(
+        default=10, ge=1, description='analysed frames at the end over which profiles along the height are averaged'
+    )
+
+    @model_validator(mode='after')
+    def _lengths_fit(self) -> AnalysisSettings:
+        # The holes of a perfect bcc crystal have a radius of sqrt(5)/4 a: a smaller probe finds voids everywhere.
+        hole = 5**0.5 / 4 * self.lattice_constant_A
+        if self.void_probe_radius_A <= hole:
+            raise ValueError(
+                f'void_probe_radius_A is {self.void_probe_radius_A} Å; it must be more than {hole:.3f} Å, the radius '
+                f'of the holes of a perfect bcc crystal with a lattice constant of {self.lattice_constant_A} Å'
+            )
+        if self.vacuum_gap_A <= 2 * self.void_probe_radius_A:
+            raise ValueError(
+                f'vacuum_gap_A is {self.vacuum_gap_A} Å; it must be more than the diameter of the probe of voids, '
+                f'{2 * self.void_probe_radius_A} Å'
+            )
+        return self
+
+    @property
+    def landing_distance_A(self) -> float:  # noqa: N802
+        """Distance in Å below which two atoms are of one cluster; by default between second and third bcc shell."""
+        return self.flight_cutoff_A if self.flight_cutoff_A is not None else 1.207 * self.lattice_constant_A
+
+    @property
+    def atomic_volume_A3(self) -> float:  # noqa: N802
+        """Volume of an atom in the perfect crystal in Å^3."""
+        return self.lattice_constant_A**3 / 2
