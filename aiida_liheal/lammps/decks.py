@@ -1,0 +1,235 @@
+"""From settings to the text of a LAMMPS deck: one template for each kind of run in `templates/`.
+
+A deck runs in one folder that holds `start.data` (or a restart file) and takes all that the run writes:
+`log.lammps`, `traj.dump`, `model_devi.out`, `restart.<step>`, `final.data`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from aiida_liheal.lammps.potentials import PotentialSpec
+from aiida_liheal.lammps.settings import (
+    CHECK_EVERY,
+    DepositSettings,
+    ExploreSettings,
+    HealSettings,
+    MdSettings,
+    TrajectorySettings,
+)
+from aiida_liheal.sampling.seeds import derive_seed
+
+_TEMPLATES = Environment(
+    loader=PackageLoader('aiida_liheal.lammps'),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 (decks are no HTML; what comes from outside is checked by the settings)
+)
+_RUN_DIRECTORY = re.compile(r'[A-Za-z0-9_]{1,64}')
+
+
+class DeckKind(NamedTuple):
+    """A kind of run: its settings, and what its template needs besides them.
+
+    The function raises ValueError if the settings do not fit the start.
+    """
+
+    settings: type[MdSettings]
+    context: Callable[[Any, Atoms, PotentialSpec], dict[str, Any]]
+
+
+def validate(kind: str, values: Mapping[str, Any]) -> MdSettings:
+    """Settings of a kind of run. Raises ValueError saying what is wrong and what is allowed."""
+    return _kind(kind).settings.read(values)
+
+
+def check(kind: str, settings: MdSettings, atoms: Atoms, potential: PotentialSpec) -> None:
+    """Refuse settings that do not fit the structure or the potential, with a ValueError that says why."""
+    _check_elements(atoms, potential)
+    _kind(kind).context(settings, atoms, potential)
+
+
+def render(
+    kind: str,
+    settings: MdSettings,
+    atoms: Atoms,
+    potential: PotentialSpec,
+    *,
+    run_directory: str | None = None,
+    restart_step: int | None = None,
+    walltime_s: float | None = None,
+) -> str:
+    """The deck of one run.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `DECKS`.
+    settings : MdSettings
+        From `validate`.
+    atoms : Atoms
+        The very start of the run, also if it is gone on with: cell, number of atoms and surface are taken from it.
+    potential : PotentialSpec
+        Its files lie in the run's folder or, with `run_directory`, in the one above it.
+    run_directory : str, optional
+        Folder that LAMMPS changes to first.
+    restart_step : int, optional
+        Go on from `restart.<step>` to the end that the settings say.
+    walltime_s : float, optional
+        Stop in good order after this time in s, with a restart file.
+
+    Raises
+    ------
+    ValueError
+        If something does not fit.
+    """
+    _check_elements(atoms, potential)
+    if run_directory is not None and not _RUN_DIRECTORY.fullmatch(run_directory):
+        raise ValueError(f'run_directory {run_directory!r}: only letters, digits and _ are allowed')
+    if restart_step is not None and not 0 <= restart_step < settings.n_steps:
+        raise ValueError(f'restart_step = {restart_step}: must be from 0 to {settings.n_steps - 1}, the run ends then')
+    if walltime_s is not None and walltime_s < 1:
+        raise ValueError(f'walltime_s = {walltime_s} s: must be 1 s or more')
+    context = {
+        'restart_every': (
+            settings.steps(settings.restart_every_ps) if isinstance(settings, TrajectorySettings) else None
+        ),
+        # six digits are 1e-3 Å or better in cells of up to 100 nm, at half the bytes of full precision
+        'dump_format': '%.6g',
+        **_kind(kind).context(settings, atoms, potential),
+    }
+    # a restarted run must not repeat the thermal noise it began with; the falling atoms' stream is in the restart file
+    part = 'start' if restart_step is None else restart_step
+    return _TEMPLATES.get_template(f'{kind}.in.j2').render(
+        settings=settings,
+        boundary=' '.join('p' if periodic else 'f' for periodic in atoms.pbc),
+        run_directory=run_directory,
+        restart_step=restart_step,
+        walltime=_clock(walltime_s),
+        check_every=CHECK_EVERY,
+        n_start=len(atoms),
+        # at the steps of the dump, so that row i of the deviations belongs to frame i
+        potential_lines=potential.lines(
+            '../' if run_directory else '', context['dump_every'] if potential.is_committee else None
+        ),
+        seeds={
+            'velocity': derive_seed(settings.seed, 'velocity'),
+            'langevin': derive_seed(settings.seed, 'langevin', part),
+            'source': derive_seed(settings.seed, 'source'),
+        },
+        **context,
+    )
+
+
+def write_data(atoms: Atoms, path: str | Path, elements: tuple[str, ...]) -> None:
+    """Write `start.data`: units metal, masses of ASE, types numbered in the order of `elements`."""
+    ase.io.write(
+        path, atoms, format='lammps-data', units='metal', atom_style='atomic', masses=True, specorder=list(elements)
+    )
+
+
+def _explore(settings: ExploreSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
+    if settings.pressure_bar is not None and not atoms.pbc.all():
+        raise ValueError(
+            f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
+            f'got pbc = {atoms.pbc.tolist()}'
+        )
+    # these frames may be labelled: keep them exact
+    return {'dump_every': settings.every_steps, 'dump_format': '%.12g'}
+
+
+def _heal(settings: HealSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
+    if settings.pressure_bar is not None and not atoms.pbc.all():
+        raise ValueError(
+            f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
+            f'got pbc = {atoms.pbc.tolist()}; give null to keep the cell'
+        )
+    return {
+        'dump_every': settings.steps(settings.dump_every_ps),
+        'heating_steps': settings.steps(settings.heating_ps) if settings.heating_ps else 0,
+    }
+
+
+def _deposit(settings: DepositSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
+    if atoms.pbc.tolist() != [True, True, False]:
+        raise ValueError(
+            f'pbc = {atoms.pbc.tolist()}: a deposition needs a slab, periodic along x and y and not along z'
+        )
+    if not atoms.cell.orthorhombic:
+        raise ValueError('a deposition needs an orthorhombic cell')
+    if settings.element not in potential.elements:
+        raise ValueError(f'element = {settings.element!r}: the potential knows {", ".join(potential.elements)}')
+    heights = atoms.positions[:, 2]
+    width, depth, height = atoms.cell.lengths()
+    n_fixed = int((heights < settings.fixed_below_A).sum())
+    if not 0 < n_fixed < len(atoms):
+        raise ValueError(
+            f'fixed_below_A = {settings.fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
+            f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
+        )
+    surface = float(heights.max())
+    ceiling = surface - settings.thermostat_depth_A
+    if not ((heights >= settings.fixed_below_A) & (heights < ceiling)).any():
+        raise ValueError(
+            f'thermostat_depth_A = {settings.thermostat_depth_A} Å below the surface at {surface:.2f} Å: no atom is '
+            f'left between it and fixed_below_A = {settings.fixed_below_A} Å for the thermostat to act on'
+        )
+    schedule = settings.schedule(width * depth / 100)
+    growth = schedule.n_insert * settings.atomic_volume_A3 / (width * depth)
+    source_low = height - 2 * settings.source_margin_A
+    if surface + growth + settings.clearance_A > source_low:
+        needed = surface + growth + settings.clearance_A + 2 * settings.source_margin_A
+        raise ValueError(
+            f'the cell is {height:.1f} Å high; the slab ({surface:.1f} Å), {schedule.n_insert} atoms ({growth:.1f} Å), '
+            f'clearance_A = {settings.clearance_A} Å and the source need {needed:.1f} Å'
+        )
+    return {
+        'dump_every': settings.steps(settings.dump_every_ps),
+        'schedule': schedule,
+        'element_type': potential.elements.index(settings.element) + 1,
+        'ceiling_A': round(ceiling, 6),
+        'source_low_A': round(source_low, 6),
+        'source_high_A': round(height - settings.source_margin_A, 6),
+        'speed_A_per_ps': settings.speed_m_per_s / 100,
+    }
+
+
+#: Every kind of run.
+DECKS: dict[str, DeckKind] = {
+    'explore': DeckKind(ExploreSettings, _explore),
+    'deposit': DeckKind(DepositSettings, _deposit),
+    'heal': DeckKind(HealSettings, _heal),
+}
+
+
+def _kind(kind: str) -> DeckKind:
+    if kind not in DECKS:
+        raise ValueError(f'kind of run {kind!r}: known are {", ".join(DECKS)}')
+    return DECKS[kind]
+
+
+def _check_elements(atoms: Atoms, potential: PotentialSpec) -> None:
+    strange = sorted(set(atoms.symbols) - set(potential.elements))
+    if strange:
+        raise ValueError(
+            f'the structure holds {", ".join(strange)}; the potential knows {", ".join(potential.elements)} only'
+        )
+    if len(atoms) == 0 or not np.isfinite(atoms.positions).all():
+        raise ValueError(f'the structure has {len(atoms)} atoms, or positions that are not finite')
+
+
+def _clock(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    return f'{minutes // 60}:{minutes % 60:02d}:{rest:02d}'
