@@ -20,7 +20,7 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     'step': ('', 'MD step'),
     'time_ps': ('ps', 'time'),
     'n_atoms': ('', 'atoms in the frame'),
-    'atoms_in_flight': ('', 'atoms in clusters of few atoms: not landed, or evaporated'),
+    'atoms_in_flight': ('', 'atoms that have not landed, or have left'),
     'potential_energy_eV': ('eV', 'potential energy of all atoms'),
     'potential_energy_eV_per_atom': ('eV/atom', 'potential energy of all atoms by their number'),
     'temperature_K': ('K', 'temperature without common motion, fixed atoms and atoms in flight'),

@@ -83,7 +83,7 @@ class _Run:
     def add(self, window: Sequence[Frame], in_profile: bool) -> None:
         """Measure the last frame of `window`."""
         settings, frame = self.settings, window[-1]
-        flying = atoms_in_flight(frame.data, settings.landing_distance_A, settings.flight_cluster_atoms)
+        flying = atoms_in_flight(frame.data, settings.landing_distance_A, settings.flight_cluster_share)
         matter = ~flying
         opened = open_at_vacuum(frame.data, matter, settings.vacuum_gap_A)
         if not self.rows:

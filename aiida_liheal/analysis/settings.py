@@ -52,10 +52,11 @@ class AnalysisSettings(BaseModel):
         gt=0.0,
         description='atoms this close in Å are of one cluster; none given: 1.207 lattice constants',
     )
-    flight_cluster_atoms: int = Field(
-        default=20,
-        ge=2,
-        description='atoms in clusters of fewer atoms than this are in flight; never the largest cluster',
+    flight_cluster_share: float = Field(
+        default=0.1,
+        gt=0.0,
+        le=1.0,
+        description="atoms in clusters of less than this share of the largest cluster's atoms are in flight",
     )
     fixed_below_A: float | None = Field(
         default=None,

@@ -8,8 +8,10 @@ from ovito.data import DataCollection
 from ovito.modifiers import ClusterAnalysisModifier
 
 
-def atoms_in_flight(data: DataCollection, cutoff_A: float, cluster_atoms: int) -> NDArray:
-    """Atoms that have not landed or have left: those in clusters of few atoms.
+def atoms_in_flight(data: DataCollection, cutoff_A: float, cluster_share: float) -> NDArray:
+    """Atoms that have not landed or have left: those in clusters much smaller than the largest one.
+
+    The limit is relative because atoms in the vacuum can meet and travel on as clusters themselves.
 
     Parameters
     ----------
@@ -17,8 +19,8 @@ def atoms_in_flight(data: DataCollection, cutoff_A: float, cluster_atoms: int) -
         A frame; it is not changed.
     cutoff_A : float
         Atoms this close in Å are of one cluster.
-    cluster_atoms : int
-        Clusters of fewer atoms are in flight; the largest cluster never is.
+    cluster_share : float
+        Clusters with less than this share of the largest cluster's atoms are in flight.
 
     Returns
     -------
@@ -28,9 +30,7 @@ def atoms_in_flight(data: DataCollection, cutoff_A: float, cluster_atoms: int) -
     work.apply(ClusterAnalysisModifier(cutoff=cutoff_A))
     clusters = np.asarray(work.particles['Cluster'])
     sizes = np.bincount(clusters)
-    is_small = sizes < cluster_atoms
-    is_small[np.argmax(sizes)] = False
-    return is_small[clusters]
+    return (sizes < cluster_share * sizes.max())[clusters]
 
 
 def open_at_vacuum(data: DataCollection, matter: NDArray, gap_A: float) -> DataCollection:
