@@ -1,0 +1,107 @@
+"""Parser of a batch of GPAW labels: the labelled frames, and what became of the others."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida.engine import ExitCode
+from aiida.orm import Dict
+from aiida.parsers import Parser
+from numpy.typing import NDArray
+
+from aiida_liheal.calculations.gpaw import GpawCalculation
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.parsers.common import read_text
+from aiida_liheal.structures.frames import Frames
+
+__all__ = ('GpawParser', 'label_frames', 'summarise')
+
+
+def label_frames(given: Frames, labels: dict[str, NDArray]) -> Frames:
+    """The frames that were labelled, with their labels and `source_index`.
+
+    Velocities and labels that `given` has are not taken over; other extra arrays are.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not belong to these frames, or hold numbers that are not finite.
+    """
+    source = labels['source_index']
+    if source.size and not 0 <= source.min() <= source.max() < len(given):
+        raise ValueError(f'labels of frames {source.min()} to {source.max()}, the job was given {len(given)} frames')
+    chosen = given.select(source)
+    return Frames(
+        elements=chosen.elements,
+        counts=chosen.counts,
+        types=chosen.types,
+        positions=chosen.positions,
+        cells=chosen.cells,
+        pbc=chosen.pbc,
+        energies=labels['energies'],
+        forces=labels['forces'],
+        virials=labels['virials'],
+        extra={**chosen.extra, 'source_index': source},
+    )
+
+
+def summarise(status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a batch from the runner's `status.json`."""
+    frames = status['frames']
+    made = [frame for frame in frames if frame['status'] == 'converged']
+    seconds = [frame['seconds'] for frame in made]
+    return {
+        'engine': 'gpaw',
+        'n_given': status['n_given'],
+        'n_made': len(made),
+        'n_dropped': len(frames) - len(made),
+        'n_not_tried': status['n_given'] - len(frames),
+        'dropped': [{'index': f['index'], 'cause': f['cause']} for f in frames if f['status'] != 'converged'],
+        'frames': frames,
+        'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
+        'wall_s': status['wall_s'],
+        'versions': status['versions'],
+        'settings': settings,
+    }
+
+
+class GpawParser(Parser):
+    """Parser of `GpawCalculation`."""
+
+    def parse(self, **kwargs: Any) -> ExitCode | None:
+        """Turn the retrieved files into outputs; keep what an interrupted job finished."""
+        codes = self.exit_codes
+        try:
+            status = json.loads(read_text(self.retrieved, GpawCalculation.STATUS))
+            summary = summarise(status, self.node.inputs.settings.get_dict())
+        except (ValueError, KeyError) as error:
+            return codes.ERROR_NO_OUTPUT.format(name=GpawCalculation.STATUS, cause=self._last_line() or error)
+        self.out('summary', Dict(summary))
+        if status['error']:
+            missing_gpaw = status['error']['kind'] == 'gpaw_missing'
+            code = codes.ERROR_GPAW_MISSING if missing_gpaw else codes.ERROR_SETUP_MISSING
+            return code.format(cause=status['error']['message'])
+
+        path = Path(kwargs['retrieved_temporary_folder']) / GpawCalculation.LABELS
+        given = self.node.inputs.frames
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                labelled = label_frames(given.get_frames(), dict(archive))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return codes.ERROR_NO_OUTPUT.format(name=GpawCalculation.LABELS, cause=error)
+        if len(labelled):
+            self.out('frames', FramesData(labelled, domain=given.domain))
+        if not status['complete']:
+            return codes.ERROR_INTERRUPTED.format(n_done=len(status['frames']), n_given=status['n_given'])
+        if not len(labelled):
+            return codes.ERROR_NOTHING_CONVERGED.format(n_given=status['n_given'], cause=summary['dropped'][0]['cause'])
+        return None
+
+    def _last_line(self) -> str:
+        """The last line that the job wrote to its standard error."""
+        lines = read_text(self.retrieved, 'label.err').split('\n')
+        return next((line.strip() for line in reversed(lines) if line.strip()), '')

@@ -1,0 +1,379 @@
+"""Label structures with GPAW: free energy, forces and virial of each frame, several frames side by side.
+
+Stand-alone: it needs numpy, ASE and GPAW, nothing of this package. In the working folder it reads
+
+- `frames.npz`: the arrays of `Frames.to_arrays` (structures/frames.py), read without pickle;
+- `settings.json`: the keys of `GpawSettings` (calculations/gpaw.py).
+
+Each frame is computed in a process of its own, with one thread, and its record is written the moment it is done
+(`labels/frame_00012.npz`), so that a killed job keeps what it finished. A record is taken over by a later run in the
+same folder if its fingerprint says that structure and settings are the same. `labels.npz` (all converged frames) and
+`status.json` (what became of every frame, versions, setups) are brought up to date as frames finish.
+
+Usage: python gpaw_label.py
+"""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == '__main__':
+    # One thread a process, before numpy loads its BLAS: more threads made one frame four times slower, and several
+    # frames side by side use the cores better.
+    for _name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ[_name] = '1'
+
+import hashlib
+import json
+import multiprocessing
+import signal
+import sys
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import kptdensity2monkhorstpack
+from ase.stress import voigt_6_to_full_3x3_stress
+
+#: What can become of a frame. `failed` ones are tried again by a later run in the same folder, the others are not.
+CONVERGED, NOT_CONVERGED, FAILED = 'converged', 'not_converged', 'failed'
+#: Longest time in s between two updates of `labels.npz` and `status.json` while frames finish.
+COLLECT_EVERY_S = 10.0
+#: Settings that say how frames are computed, not what comes out: no part of a record's fingerprint.
+NOT_IN_FINGERPRINT = ('n_workers', 'min_distance_A')
+
+Arrays = dict[str, Any]
+
+
+class RunError(Exception):
+    """Nothing can be labelled; `kind` is what the parser chooses its exit code by."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def vacuum_gap(atoms: Atoms, axis: int) -> float:
+    """Widest empty layer in Å between planes parallel to the other two cell vectors, across the cell's edge too."""
+    scaled = np.sort(atoms.cell.scaled_positions(atoms.positions)[:, axis] % 1.0)
+    gap = np.diff(scaled, append=scaled[0] + 1.0).max()
+    normal = np.cross(atoms.cell[axis - 2], atoms.cell[axis - 1])
+    return float(gap * atoms.get_volume() / np.linalg.norm(normal))
+
+
+def kpoint_mesh(atoms: Atoms, spacing_per_A: float, vacuum_gap_A: float) -> tuple[int, int, int]:
+    """Monkhorst-Pack mesh whose points are at most `spacing_per_A` apart (1/Å, with the factor of 2 pi, as in VASP).
+
+    A direction that is not periodic, or in which at least `vacuum_gap_A` Å are empty, gets one point.
+
+    Raises
+    ------
+    ValueError
+        If a direction is not periodic but has less vacuum: plane waves repeat the cell there, and the images touch.
+    """
+    mesh = kptdensity2monkhorstpack(atoms, kptdensity=1.0 / spacing_per_A, even=False)
+    for axis, name in enumerate('abc'):
+        gap = vacuum_gap(atoms, axis)
+        if not atoms.pbc[axis] and gap < vacuum_gap_A:
+            raise ValueError(
+                f'the cell is not periodic along {name} but has only {gap:.2f} Å of vacuum there; plane waves repeat '
+                f'it, so at least {vacuum_gap_A} Å (vacuum_gap_A) are needed'
+            )
+        if gap >= vacuum_gap_A:
+            mesh[axis] = 1
+    return (int(mesh[0]), int(mesh[1]), int(mesh[2]))
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """The structures of a `frames.npz`; labels in it are ignored."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in ('elements', 'counts', 'types', 'positions', 'cells', 'pbc')}
+    stops = np.cumsum(arrays['counts'])
+    images = []
+    for index, (stop, count) in enumerate(zip(stops, arrays['counts'], strict=True)):
+        atoms = slice(stop - count, stop)
+        images.append(
+            Atoms(
+                symbols=arrays['elements'][arrays['types'][atoms]].tolist(),
+                positions=arrays['positions'][atoms].astype(float),
+                cell=arrays['cells'][index].astype(float),
+                pbc=arrays['pbc'][index],
+            )
+        )
+    return images
+
+
+def fingerprint(atoms: Atoms, settings: dict[str, Any]) -> str:
+    """SHA-256 over a structure and the settings that its labels depend on."""
+    relevant = {key: value for key, value in settings.items() if key not in NOT_IN_FINGERPRINT}
+    digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode())
+    for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def calculator_parameters(atoms: Atoms, settings: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of the GPAW calculator for one structure."""
+    return {
+        'mode': {'name': 'pw', 'ecut': settings['cutoff_eV']},
+        'xc': settings['xc'],
+        'kpts': {'size': kpoint_mesh(atoms, settings['kpoint_spacing_per_A'], settings['vacuum_gap_A'])},
+        'occupations': {
+            'name': 'methfessel-paxton',
+            'width': settings['smearing_eV'],
+            'order': settings['smearing_order'],
+        },
+        'eigensolver': {'name': settings['eigensolver']},
+        'convergence': {
+            'energy': settings['energy_tolerance_eV'],
+            'density': settings['density_tolerance'],
+            'eigenstates': settings['eigenstates_tolerance_eV2'],
+        },
+        'maxiter': settings['max_scf_steps'],
+        # a frame from a hot run has no symmetry worth looking for; k and -k still count once
+        'symmetry': {'point_group': False, 'time_reversal': True},
+    }
+
+
+def label(atoms: Atoms, settings: dict[str, Any], log: str | Path | None = None) -> Arrays:
+    """Free energy, forces and virial of one structure.
+
+    Returns
+    -------
+    dict
+        `status` and `cause`; and if converged `energy` (eV, the free energy, whose gradient the forces are), `forces`
+        (n_atoms, 3) in eV/Å, `virial` (3, 3) in eV: -volume x stress, positive under compression; always
+        `kpoint_mesh`, `scf_steps`, `seconds`.
+    """
+    from gpaw import GPAW, KohnShamConvergenceError
+
+    begin = time.perf_counter()
+    parameters = calculator_parameters(atoms, settings)
+    record: Arrays = {'status': CONVERGED, 'cause': '', 'kpoint_mesh': parameters['kpts']['size'], 'scf_steps': 0}
+    atoms = atoms.copy()
+    atoms.pbc = True  # plane waves; `kpoint_mesh` has made sure of vacuum where the structure is not periodic
+    atoms.calc = GPAW(**parameters, txt=None if log is None else str(log))
+    try:
+        energy = atoms.get_potential_energy(force_consistent=True)
+        forces = atoms.get_forces()
+        stress = voigt_6_to_full_3x3_stress(atoms.get_stress())
+    except KohnShamConvergenceError:
+        record['status'] = NOT_CONVERGED
+        record['cause'] = f'not self-consistent after {settings["max_scf_steps"]} steps (max_scf_steps)'
+    else:
+        record |= {'energy': energy, 'forces': forces, 'virial': -atoms.get_volume() * stress}
+        if not all(np.isfinite(record[name]).all() for name in ('energy', 'forces', 'virial')):
+            record = {k: v for k, v in record.items() if k not in ('energy', 'forces', 'virial')}
+            record |= {'status': FAILED, 'cause': 'GPAW gave numbers that are not finite'}
+    record['scf_steps'] = atoms.calc.dft.scf_loop.niter
+    record['seconds'] = time.perf_counter() - begin
+    return record
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Write a file under another name and move it into place: it is there whole or not at all."""
+    partial = path.with_name(f'.{path.name}')
+    with partial.open('wb') as handle:
+        write(handle)
+    partial.replace(path)
+
+
+def write_record(path: Path, record: Arrays) -> None:
+    """Write the record of one frame."""
+    write_atomically(path, lambda handle: np.savez(handle, allow_pickle=False, **record))
+
+
+def read_record(path: Path) -> Arrays:
+    """Read the record of one frame."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] if archive[name].ndim else archive[name].item() for name in archive.files}
+
+
+class Batch:
+    """The frames of one folder and their records.
+
+    Parameters
+    ----------
+    folder : Path
+        The working folder, with `frames.npz` and `settings.json`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.begin = time.perf_counter()
+        self.settings: dict[str, Any] = json.loads((folder / 'settings.json').read_text(encoding='utf-8'))
+        self.images = read_frames(folder / 'frames.npz')
+        self.fingerprints = [fingerprint(atoms, self.settings) for atoms in self.images]
+        self.records: dict[int, Arrays] = {}
+        self.versions: dict[str, Any] = {}
+        self.error: dict[str, str] | None = None
+        self.collected = 0.0
+        for name in ('labels', 'logs'):
+            (folder / name).mkdir(exist_ok=True)
+
+    def record_path(self, index: int) -> Path:
+        """Where the record of a frame lies."""
+        return self.folder / 'labels' / f'frame_{index:05d}.npz'
+
+    def take_over(self) -> None:
+        """Take over records of an earlier run that belong to these frames and settings."""
+        for index, wanted in enumerate(self.fingerprints):
+            path = self.record_path(index)
+            if path.is_file():
+                record = read_record(path)
+                if record['fingerprint'] == wanted and record['status'] != FAILED:
+                    self.records[index] = record
+        if self.records:
+            print(f'{len(self.records)} of {len(self.images)} frames were labelled before', flush=True)
+
+    def check_setups(self) -> None:
+        """Find the PAW setup of every element, before hours are spent.
+
+        Raises
+        ------
+        RunError
+            If GPAW is not installed, or has no setup for an element.
+        """
+        try:
+            import gpaw
+            from gpaw.setup_data import SetupData
+        except ImportError as error:
+            raise RunError('gpaw_missing', f'{sys.executable} cannot import gpaw ({error})') from error
+        import ase
+
+        setups: dict[str, Any] = {}
+        for symbol in sorted({symbol for atoms in self.images for symbol in atoms.symbols}):
+            try:
+                data = SetupData(symbol, self.settings['xc'])
+            except FileNotFoundError as error:
+                raise RunError(
+                    'setup_missing', f'GPAW has no {self.settings["xc"]} setup for {symbol} in {gpaw.setup_paths}'
+                ) from error
+            setups[symbol] = {
+                'file': Path(data.filename).name if data.filename else f'{symbol}.{self.settings["xc"]}',
+                'valence_electrons': int(data.Nv or 0),
+                'md5': data.fingerprint,
+            }
+        self.versions = {
+            'gpaw': gpaw.__version__,
+            'ase': ase.__version__,
+            'numpy': np.__version__,
+            'python': '.'.join(str(part) for part in sys.version_info[:3]),
+            'setups': setups,
+        }
+
+    def run_one(self, index: int) -> None:
+        """Label one frame and write its record: the body of a worker process."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            record = label(self.images[index], self.settings, self.folder / 'logs' / f'frame_{index:05d}.txt')
+        # whatever goes wrong with one frame is written down as its cause, and the other frames go on
+        except Exception as error:
+            record = {'status': FAILED, 'cause': f'{type(error).__name__}: {error}', 'scf_steps': 0, 'seconds': 0.0}
+        write_record(self.record_path(index), {**record, 'fingerprint': self.fingerprints[index]})
+
+    def run(self) -> None:
+        """Label what is not labelled yet, `n_workers` frames side by side."""
+        n_workers = self.settings['n_workers'] or len(os.sched_getaffinity(0))
+        # the costly ones first, so that no worker is left alone with one at the end; cost grows about as
+        # (atoms in the cell)^2 x k-points, and k-points go as 1/volume
+        cost = [len(atoms) ** 2 / atoms.get_volume() for atoms in self.images]
+        waiting = sorted((i for i in range(len(self.images)) if i not in self.records), key=lambda i: cost[i])
+        # forked, not spawned: importing GPAW takes seconds, and no threads are about
+        context = multiprocessing.get_context('fork')
+        running: dict[Any, tuple[int, Any]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < n_workers:
+                    index = waiting.pop()
+                    self.record_path(index).unlink(missing_ok=True)
+                    process = context.Process(target=self.run_one, args=(index,))
+                    process.start()
+                    running[process.sentinel] = (index, process)
+                for sentinel in wait(list(running)):
+                    index, process = running.pop(sentinel)
+                    process.join()
+                    self.finish(index, int(process.exitcode or 0))
+        finally:
+            for _, process in running.values():
+                process.kill()
+                process.join()
+
+    def finish(self, index: int, exitcode: int) -> None:
+        """Take in the record of a frame whose process ended."""
+        path = self.record_path(index)
+        if path.is_file():
+            record = read_record(path)
+        else:
+            reason = f'by signal {-exitcode}' if exitcode < 0 else f'with status {exitcode}'
+            record = {'status': FAILED, 'cause': f'its process ended {reason} (out of memory?)', 'seconds': 0.0}
+            record |= {'scf_steps': 0, 'fingerprint': self.fingerprints[index]}
+            write_record(path, record)
+        self.records[index] = record
+        print(
+            f'{len(self.records)}/{len(self.images)} frame {index} ({len(self.images[index])} atoms): '
+            f'{record["status"]} {record["cause"]} after {record["scf_steps"]} steps, {record["seconds"]:.1f} s',
+            flush=True,
+        )
+        if time.perf_counter() - self.collected > COLLECT_EVERY_S:
+            self.collect()
+
+    def collect(self) -> None:
+        """Bring `labels.npz` and `status.json` up to date."""
+        done = [i for i, record in sorted(self.records.items()) if record['status'] == CONVERGED]
+        arrays = {
+            'source_index': np.array(done, dtype=np.int64),
+            'energies': np.array([self.records[i]['energy'] for i in done], dtype=float),
+            'forces': np.concatenate([self.records[i]['forces'] for i in done] or [np.zeros((0, 3))]),
+            'virials': np.array([self.records[i]['virial'] for i in done], dtype=float).reshape(-1, 3, 3),
+        }
+        write_atomically(self.folder / 'labels.npz', lambda handle: np.savez(handle, allow_pickle=False, **arrays))
+        shown = ('status', 'cause', 'scf_steps', 'seconds', 'kpoint_mesh')
+        frames = []
+        for index, record in sorted(self.records.items()):
+            line = {'index': index, **{name: record[name] for name in shown if name in record}}
+            if 'kpoint_mesh' in line:
+                line['kpoint_mesh'] = [int(n) for n in line['kpoint_mesh']]
+            frames.append(line)
+        status = {
+            'complete': self.error is None and len(self.records) == len(self.images),
+            'error': self.error,
+            'n_given': len(self.images),
+            'frames': frames,
+            'wall_s': time.perf_counter() - self.begin,
+            'versions': self.versions,
+        }
+        content = json.dumps(status, indent=1).encode()
+        write_atomically(self.folder / 'status.json', lambda handle: handle.write(content))
+        self.collected = time.perf_counter()
+
+
+def stop(signum: int, _: Any) -> None:
+    """End as on Ctrl-C when the scheduler asks for it: what is finished is collected first."""
+    raise SystemExit(128 + signum)
+
+
+def main(folder: Path) -> int:
+    """Label the frames of a folder; 0 if every frame was tried, 1 if nothing could be labelled."""
+    signal.signal(signal.SIGTERM, stop)
+    batch = Batch(folder)
+    try:
+        batch.check_setups()
+        batch.take_over()
+        batch.collect()
+        batch.run()
+    except RunError as error:
+        batch.error = {'kind': error.kind, 'message': str(error)}
+        print(error, file=sys.stderr, flush=True)
+    finally:
+        batch.collect()
+    n_converged = sum(record['status'] == CONVERGED for record in batch.records.values())
+    print(f'{n_converged} of {len(batch.images)} frames labelled', flush=True)
+    return 1 if batch.error else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(Path()))
