@@ -1,4 +1,4 @@
-"""What the CalcJobs share: settings checked by pydantic models, and one thread unless told otherwise."""
+"""What the CalcJobs share: settings checked by their models, and one thread unless told otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from aiida.engine import CalcJobProcessSpec
 from aiida.orm import Dict
 from pydantic import BaseModel, ValidationError
 
-__all__ = ('ONE_THREAD', 'define_options', 'explain', 'settings_validator')
+from aiida_liheal.structures.settings import explain
+
+__all__ = ('ONE_THREAD', 'define_options', 'settings_validator')
 
 #: Environment of a job that shares its machine: each process one thread. Override through `options`.
 ONE_THREAD = {
@@ -23,18 +25,8 @@ ONE_THREAD = {
 }
 
 
-def explain(error: ValidationError) -> str:
-    """A pydantic error as one readable line: key, what is wrong, what was given."""
-    parts = []
-    for item in error.errors():
-        key = '.'.join(str(part) for part in item['loc']) or 'settings'
-        given = f' (given: {item["input"]!r})' if item['type'] not in ('missing', 'value_error') else ''
-        parts.append(f'{key}: {item["msg"].removeprefix("Value error, ")}{given}')
-    return '; '.join(parts)
-
-
 def settings_validator(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | None]:
-    """A port validator that checks a `Dict` node by a pydantic model."""
+    """A port validator that checks a `Dict` node by a model of settings."""
 
     def validate(node: Dict | None, _: Any) -> str | None:
         if node is None:
@@ -42,7 +34,7 @@ def settings_validator(model: type[BaseModel]) -> Callable[[Dict | None, Any], s
         try:
             model.model_validate(node.get_dict())
         except ValidationError as error:
-            return f'{model.__name__}: {explain(error)}'
+            return explain(error, model)
         return None
 
     return validate

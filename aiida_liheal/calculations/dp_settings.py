@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from aiida_liheal.structures.settings import Settings
 
 __all__ = ('DpTrainSettings', 'architecture_of', 'training_input')
 
 
-class DpTrainSettings(BaseModel):
+class DpTrainSettings(Settings):
     """Settings of one Deep Potential training (descriptor se_e2_a, TensorFlow backend)."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
 
     cutoff_A: float = Field(6.0, gt=1, le=12, description='Cut-off radius of the descriptor, in Å.')
     smooth_A: float = Field(1.5, ge=0, description='Radius from which the descriptor is switched off smoothly, in Å.')

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aiida.common.exceptions import ValidationError
 from aiida.orm import Data
 
-__all__ = ('PotentialData', 'check_frozen_model')
+from aiida_liheal.lammps.potentials import PotentialSpec, potential_spec
+
+__all__ = ('PotentialData', 'check_frozen_model', 'committee_spec')
 
 #: Names that a frozen DeePMD-kit graph of the TensorFlow backend holds, as bytes in its protobuf.
 _GRAPH_MARKS = (b'model_attr/tmap', b'model_attr/model_type', b'descrpt_attr/rcut')
-_FILENAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
+_ROLES = ('frozen', 'compressed', 'input')
 
 
 def check_frozen_model(content: bytes, name: str = 'the file') -> None:
@@ -41,27 +45,30 @@ class PotentialData(Data):
     Parameters
     ----------
     kind : str
-        `deepmd`, or the LAMMPS pair style of a classical potential: `meam`, `snap`, `eam/fs`, …
+        `deepmd`, or a classical potential: `meam`, `snap`, or `generic` (any pair style, spelled out).
     elements : sequence of str
         Chemical symbols in the order of the potential's types.
     files : dict of str to path or bytes
-        What the potential consists of, by role. For `deepmd`: `frozen` (`.pb`), and if there are `compressed` (`.pb`,
-        what LAMMPS runs) and `input` (the training input, JSON). For others: file names as `pair_coeff` names them.
-    pair_coeff : str, optional
-        For classical potentials: the arguments of `pair_coeff` with `{elements}` where the element list goes.
+        What the potential consists of. For `deepmd` by role: `frozen` (`.pb`), and if there are `compressed` (`.pb`,
+        what LAMMPS runs) and `input` (the training input, JSON). For others by file name.
+    pair_style : str, optional
+        For `generic` only: what follows `pair_style` in a deck.
+    pair_coeff : sequence of str, optional
+        For `generic` only: what follows each `pair_coeff`.
 
     Raises
     ------
     ValueError
-        If a file is not what its role says.
+        If a file is not what its role says, or the parts do not make a potential.
     """
 
     def __init__(
         self,
         kind: str | None = None,
-        elements: Any = None,
-        files: dict[str, str | Path | bytes] | None = None,
-        pair_coeff: str | None = None,
+        elements: Sequence[str] = (),
+        files: Mapping[str, str | Path | bytes] | None = None,
+        pair_style: str | None = None,
+        pair_coeff: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,48 +78,41 @@ class PotentialData(Data):
             role: value if isinstance(value, bytes) else Path(value).read_bytes()
             for role, value in (files or {}).items()
         }
+        names = {role: role for role in contents}
         if kind == 'deepmd':
-            if 'frozen' not in contents:
-                raise ValueError(f"a deepmd potential needs a file in the role 'frozen', got {sorted(contents)}")
-            unknown = set(contents) - {'frozen', 'compressed', 'input'}
-            if unknown:
-                raise ValueError(f'roles are frozen, compressed and input, got {sorted(unknown)}')
+            if 'frozen' not in contents or not set(contents) <= set(_ROLES):
+                raise ValueError(
+                    f'files of a deepmd potential: {sorted(contents)}; needed is frozen, allowed are {_ROLES}'
+                )
             for role in ('frozen', 'compressed'):
                 if role in contents:
                     check_frozen_model(contents[role], f'the {role} model')
             if 'input' in contents:
                 json.loads(contents['input'])
-        else:
-            for role in contents:
-                if not _FILENAME.fullmatch(role):
-                    raise ValueError(f'file name {role!r}: allowed are letters, digits, dot, underscore and hyphen')
-        names = {'frozen': 'frozen.pb', 'compressed': 'compressed.pb', 'input': 'input.json'}
-        import io
-
+            names = {role: 'input.json' if role == 'input' else f'{role}.pb' for role in contents}
         for role, content in contents.items():
-            self.base.repository.put_object_from_filelike(io.BytesIO(content), names.get(role, role))
+            self.base.repository.put_object_from_filelike(io.BytesIO(content), names[role])
         self.base.attributes.set_many(
             {
                 'kind': kind,
-                'elements': list(elements or []),
-                'files': {role: names.get(role, role) for role in sorted(contents)},
-                'pair_coeff': pair_coeff,
+                'elements': list(elements),
+                'files': names,
+                'pair_style': pair_style,
+                'pair_coeff': list(pair_coeff),
             }
         )
+        if kind != 'deepmd':
+            committee_spec([self])
 
     def _validate(self) -> bool:
         super()._validate()
-        from aiida.common.exceptions import ValidationError
-
-        if not self.base.attributes.get('kind', None):
-            raise ValidationError('the potential has no kind: construct it with `PotentialData(kind=..., ...)`')
-        if not self.elements:
-            raise ValidationError('the potential names no elements')
+        if not self.base.attributes.get('kind', None) or not self.elements:
+            raise ValidationError('no potential: construct it with `PotentialData(kind=..., elements=..., files=...)`')
         return True
 
     @property
     def kind(self) -> str:
-        """`deepmd`, or the LAMMPS pair style of a classical potential."""
+        """`deepmd`, `meam`, `snap` or `generic`."""
         return str(self.base.attributes.get('kind'))
 
     @property
@@ -125,17 +125,36 @@ class PotentialData(Data):
         """File name in the repository for each role."""
         return dict(self.base.attributes.get('files', {}))
 
-    @property
-    def pair_coeff(self) -> str | None:
-        """Arguments of `pair_coeff` of a classical potential, with `{elements}` where the element list goes."""
-        return self.base.attributes.get('pair_coeff', None)
-
     def read(self, role: str) -> bytes:
         """The content of one file. Raises KeyError if there is no such role."""
         with self.base.repository.open(self.roles[role], 'rb') as handle:
             return bytes(handle.read())
 
     @property
+    def model_role(self) -> str:
+        """The role of the model that is run: compressed if there is one, else frozen."""
+        return 'compressed' if 'compressed' in self.roles else 'frozen'
+
+    @property
     def training_input(self) -> dict[str, Any] | None:
         """The DeePMD-kit input that the model was trained with, if it is known."""
         return json.loads(self.read('input')) if 'input' in self.roles else None
+
+
+def committee_spec(members: Sequence[PotentialData]) -> PotentialSpec:
+    """What a deck says of one potential or of a committee, whose members are called `m0.pb`, `m1.pb`, ….
+
+    Raises ValueError if the members are no committee: several classical potentials, or different elements.
+    """
+    first = members[0]
+    if len(members) > 1 and any(member.kind != 'deepmd' for member in members):
+        kinds = ', '.join(member.kind for member in members)
+        raise ValueError(f'a committee needs deepmd potentials only, got {kinds}')
+    if any(member.elements != first.elements for member in members):
+        raise ValueError(f'the members differ in elements: {[list(member.elements) for member in members]}')
+    if first.kind == 'deepmd':
+        return potential_spec('deepmd', first.elements, [f'm{number}.pb' for number in range(len(members))])
+    attributes = first.base.attributes
+    return potential_spec(
+        first.kind, first.elements, list(first.roles), attributes.get('pair_style'), attributes.get('pair_coeff')
+    )

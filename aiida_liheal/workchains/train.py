@@ -19,9 +19,8 @@ from aiida.engine import (
     while_,
 )
 from aiida.orm import ArrayData, Code, Dict, Int
-from pydantic import ValidationError
 
-from aiida_liheal.calculations.common import explain, settings_validator
+from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.calculations.dp_settings import DpTrainSettings, architecture_of
 from aiida_liheal.calculations.dp_train import DpTrainCalculation
 from aiida_liheal.data.frames import FramesData
@@ -219,10 +218,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             first = next(iter(start_from.values()))
             if first.training_input is not None:
                 settings.update(architecture_of(first.training_input))
-        try:
-            DpTrainSettings.model_validate({**settings, 'seed': 0})
-        except ValidationError as error:
-            raise ValueError(explain(error)) from error
+        DpTrainSettings.read({**settings, 'seed': 0})
         builder = cls.get_builder()
         builder.dp.code = code
         builder.frames = dict(frames)

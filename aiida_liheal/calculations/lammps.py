@@ -1,0 +1,237 @@
+"""The job that runs LAMMPS: one or several runs, each with its deck in a folder of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo, CodeInfo, CodeRunMode
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import ArrayData, Dict, Int, RemoteData
+from aiida_lammps.calculations.raw import LammpsRawCalculation
+from ase import Atoms
+from pydantic import Field
+
+from aiida_liheal.calculations.common import define_options
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.lammps.decks import check, render, validate, write_data
+from aiida_liheal.lammps.settings import MdSettings
+from aiida_liheal.sampling.trust import TrustLevels
+from aiida_liheal.structures.checks import check_no_overlap
+from aiida_liheal.structures.settings import Settings
+
+__all__ = ('JobSettings', 'LammpsCalculation', 'members_in_order', 'run_folder')
+
+#: LAMMPS is told to stop in good order when this share of the job's walltime has gone.
+WALLTIME_SHARE = 0.95
+
+
+class JobSettings(Settings):
+    """What a LAMMPS job runs."""
+
+    kind: str = Field(description='kind of run: explore, deposit or heal')
+    runs: list[dict[str, Any]] = Field(
+        min_length=1,
+        description='settings of each run, as its kind has them, and `structure`: index of the frame it starts from',
+    )
+    trust: TrustLevels | None = Field(None, description='trust levels by which the frames of the runs are sorted')
+    min_distance_A: float = Field(
+        1.5, gt=0, description='atoms closer than this at the start are refused, in Å (bcc Li: 3.0 Å)'
+    )
+
+    def run(self, number: int) -> tuple[int, MdSettings]:
+        """Start frame and checked settings of one run. Raises ValueError saying what is wrong."""
+        values = dict(self.runs[number])
+        structure = values.pop('structure', 0)
+        if not isinstance(structure, int) or structure < 0:
+            raise ValueError(f'runs.{number}.structure = {structure!r}: must be the index of a frame, 0 or more')
+        return structure, validate(self.kind, values)
+
+
+def run_folder(number: int) -> str:
+    """Folder of one run inside the job."""
+    return f'run_{number:03d}'
+
+
+def members_in_order(potentials: dict[str, PotentialData]) -> list[PotentialData]:
+    """Members of a committee, m0, m1, …, m10: the first one drives."""
+    return [potentials[name] for name in sorted(potentials, key=lambda name: (len(name), name))]
+
+
+class LammpsCalculation(LammpsRawCalculation):
+    """Run LAMMPS: decks made from settings, several runs packed in one job, restarts from an earlier job."""
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Inputs, outputs and exit codes."""
+        super().define(spec)
+        # decks are written from `settings`; ports of the raw calculation that would bypass their checks go
+        for name in ('script', 'files', 'filenames'):
+            del spec.inputs[name]
+        define_options(spec, 'liheal.lammps')
+        spec.input(
+            'structures',
+            valid_type=FramesData,
+            validator=lambda node, _: 'the shard holds no frames to start from' if len(node) == 0 else None,
+            help='The frames that the runs start from; positions in Å.',
+        )
+        spec.input_namespace(
+            'potentials',
+            valid_type=PotentialData,
+            dynamic=True,
+            required=True,
+            help='One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.',
+        )
+        spec.input('settings', valid_type=Dict, help='What is run; keys carry their units (see `JobSettings`).')
+        spec.input(
+            'parent_folder',
+            valid_type=RemoteData,
+            required=False,
+            help='Folder of an earlier job with the same settings, to go on from one of its restart files.',
+        )
+        spec.input(
+            'restart_step',
+            valid_type=Int,
+            required=False,
+            help='Step of the restart file in `parent_folder` to go on from.',
+        )
+        spec.inputs.validator = cls._validate_inputs
+        spec.output('results', valid_type=Dict, help='Status, steps, atom balance and speed of each run.')
+        spec.output(
+            'thermo', valid_type=ArrayData, required=False, help='Thermo columns `run_000_<column>`; LAMMPS metal.'
+        )
+        spec.output(
+            'deviations',
+            valid_type=ArrayData,
+            required=False,
+            help='Committee deviations `run_000_<column>`: forces in eV/Å, virials in eV.',
+        )
+        spec.output(
+            'candidates',
+            valid_type=FramesData,
+            required=False,
+            help='Frames between the trust levels; extra: run, step, max_devi_f in eV/Å.',
+        )
+        spec.output(
+            'last_frames', valid_type=FramesData, required=False, help='Last frame of each run that ended; extra: run.'
+        )
+        spec.exit_code(301, 'ERROR_NO_OUTPUT', message='no run left a log: {cause}; see run_000/lmp.err of the job')
+        spec.exit_code(
+            310, 'ERROR_LAMMPS', message='{n_failed} of {n_runs} runs failed: {cause}; see log.lammps of the run'
+        )
+        spec.exit_code(
+            311,
+            'ERROR_ATOM_BALANCE',
+            message='{cause}; nothing of this run should be believed: look at its last frame for atoms that overlap',
+        )
+        spec.exit_code(
+            312,
+            'ERROR_EXPLODED',
+            message='the run blew up after step {step}: {cause}; take a smaller time step or a better potential',
+        )
+        spec.exit_code(
+            313, 'ERROR_RESTART_UNREADABLE', message='restart.{step} cannot be read: {cause}; take an earlier one'
+        )
+        spec.exit_code(
+            400,
+            'ERROR_INTERRUPTED',
+            message='the run broke off after step {step} of {wanted}; go on with its folder as `parent_folder`',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            401,
+            'ERROR_WALLTIME',
+            message='the walltime ended the run after step {step} of {wanted}; go on with it as `parent_folder`',
+            invalidates_cache=True,
+        )
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        if not {'settings', 'structures', 'potentials'} <= set(inputs):
+            return None  # a missing port is told by the port itself, or left out on purpose where it is exposed
+        if not inputs['potentials']:
+            return 'no potential given; one is needed, or a committee m0, m1, …'
+        if ('parent_folder' in inputs) != ('restart_step' in inputs):
+            return 'parent_folder and restart_step belong together: give both or neither'
+        try:
+            settings = JobSettings.read(inputs['settings'].get_dict())
+            potential = committee_spec(members_in_order(inputs['potentials']))
+            frames = inputs['structures'].get_frames()
+            if settings.trust is not None and not potential.is_committee:
+                return 'trust levels need a committee of two deepmd potentials or more to deviate'
+            checked: dict[int, Atoms] = {}
+            for number in range(len(settings.runs)):
+                structure, run = settings.run(number)
+                if structure >= len(frames):
+                    return f'runs.{number}.structure = {structure}: the shard holds frames 0 to {len(frames) - 1}'
+                if structure not in checked:
+                    checked[structure] = frames.to_atoms(structure)
+                    check_no_overlap(checked[structure], settings.min_distance_A)
+                check(settings.kind, run, checked[structure], potential)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the potentials, and for each run its deck and start."""
+        settings = JobSettings.read(self.inputs.settings.get_dict())
+        members = members_in_order(self.inputs.potentials)
+        potential = committee_spec(members)
+        frames = self.inputs.structures.get_frames()
+        calcinfo = CalcInfo()
+        calcinfo.codes_info = []
+        calcinfo.codes_run_mode = CodeRunMode.SERIAL
+        calcinfo.retrieve_list = []
+        calcinfo.retrieve_temporary_list = []
+        calcinfo.remote_copy_list = []
+        calcinfo.provenance_exclude_list = []
+        for number, member in enumerate(members):
+            roles = {f'm{number}.pb': member.model_role} if member.kind == 'deepmd' else member.roles
+            for name, role in roles.items():
+                with folder.open(name, 'wb') as handle:
+                    handle.write(member.read(role))
+                calcinfo.provenance_exclude_list.append(name)
+
+        restart_step = self.inputs.restart_step.value if 'restart_step' in self.inputs else None
+        walltime = self.inputs.metadata.options.get('max_wallclock_seconds', None)
+        for number in range(len(settings.runs)):
+            structure, run = settings.run(number)
+            atoms = frames.to_atoms(structure)
+            name = run_folder(number)
+            subfolder = folder.get_subfolder(name, create=True)
+            deck = render(
+                settings.kind,
+                run,
+                atoms,
+                potential,
+                run_directory=name,
+                restart_step=restart_step,
+                walltime_s=None if walltime is None else max(1.0, WALLTIME_SHARE * walltime / len(settings.runs)),
+            )
+            with subfolder.open('in.lmp', 'w', encoding='utf-8') as handle:
+                handle.write(deck)
+            if restart_step is None:
+                write_data(atoms, subfolder.get_abs_path('start.data'), potential.elements)
+                # the start is a node already
+                calcinfo.provenance_exclude_list.append(f'{name}/start.data')
+            else:
+                parent = self.inputs.parent_folder
+                restart = f'{name}/restart.{restart_step}'
+                calcinfo.remote_copy_list.append(
+                    (parent.computer.uuid, f'{parent.get_remote_path()}/{restart}', restart)
+                )
+            codeinfo = CodeInfo()
+            codeinfo.code_uuid = self.inputs.code.uuid
+            codeinfo.cmdline_params = ['-in', f'{name}/in.lmp', '-log', 'none']
+            codeinfo.stdout_name = f'{name}/lmp.out'
+            codeinfo.stderr_name = f'{name}/lmp.err'
+            calcinfo.codes_info.append(codeinfo)
+            calcinfo.retrieve_list += [
+                (f'{name}/{file}', '.', 2) for file in ('log.lammps', 'lmp.out', 'lmp.err', 'model_devi.out')
+            ]
+            # read by the parser and left out of the database: the trajectory stays where it was made
+            calcinfo.retrieve_temporary_list.append((f'{name}/final.data', '.', 2))
+            if settings.trust is not None:
+                calcinfo.retrieve_temporary_list.append((f'{name}/traj.dump', '.', 2))
+        return calcinfo

@@ -1,0 +1,179 @@
+"""The work chain `md`: one LAMMPS run over as many jobs as it takes, as one continuous trajectory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida.common import AttributeDict
+from aiida.engine import (
+    BaseRestartWorkChain,
+    ExitCode,
+    ProcessHandlerReport,
+    ProcessSpec,
+    calcfunction,
+    process_handler,
+    while_,
+)
+from aiida.orm import ArrayData, Dict, Int, RemoteData
+
+from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
+
+__all__ = ('MdWorkChain', 'join_thermo', 'restart_steps')
+
+_CODES: Any = LammpsCalculation.exit_codes
+
+
+def restart_steps(folder: RemoteData) -> list[int]:
+    """Steps of the restart files in the folder of a job with one run, in order."""
+    names = folder.listdir(run_folder(0))
+    return sorted(int(match.group(1)) for name in names if (match := re.fullmatch(r'restart\.(\d+)', name)))
+
+
+@calcfunction
+def latest_restart(folder: RemoteData, below: Int) -> Int | ExitCode:
+    """Step of the latest restart file in a job's folder before the step `below`."""
+    steps = [step for step in restart_steps(folder) if step < below.value]
+    return Int(steps[-1]) if steps else ExitCode(404, f'no restart file before step {below.value}')
+
+
+@calcfunction
+def join_thermo(**segments: ArrayData) -> ArrayData:
+    """Thermo of all segments as one: from each, the steps before the next one began; columns that all of them have."""
+    nodes = [segments[name] for name in sorted(segments)]
+    names = [name for name in nodes[0].get_arraynames() if all(name in node.get_arraynames() for node in nodes)]
+    step = f'{run_folder(0)}_step'
+    joined = ArrayData()
+    keep = []
+    for number, node in enumerate(nodes):
+        later = [other.get_array(step)[0] for other in nodes[number + 1 :]]
+        keep.append(node.get_array(step) < min(later, default=np.inf))
+    for name in names:
+        joined.set_array(name, np.concatenate([n.get_array(name)[k] for n, k in zip(nodes, keep, strict=True)]))
+    return joined
+
+
+class MdWorkChain(BaseRestartWorkChain):
+    """Run one deposition or healing run to its end, whatever interrupts its jobs."""
+
+    _process_class = LammpsCalculation
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        spec.expose_inputs(LammpsCalculation, namespace='lammps', exclude=('parent_folder', 'restart_step'))
+        spec.inputs['lammps'].validator = cls._validate_lammps
+        spec.input_namespace(
+            'earlier',
+            valid_type=RemoteData,
+            dynamic=True,
+            required=False,
+            help='Folders of the jobs of an earlier run with the same inputs that broke off, s000, s001, …: '
+            'it goes on from the last restart file in the last of them.',
+        )
+        spec.inputs['max_iterations'].default = lambda: Int(1000)
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.results,
+        )
+        spec.output_namespace(
+            'trajectories',
+            valid_type=RemoteData,
+            dynamic=True,
+            required=False,
+            help='Folders of the jobs, s000, s001, …; each holds its part of the trajectory.',
+        )
+        spec.output(
+            'thermo', valid_type=ArrayData, required=False, help='Thermo of the whole run; arrays run_000_time_ps, ….'
+        )
+        spec.expose_outputs(
+            LammpsCalculation, exclude=('thermo', 'remote_folder', 'retrieved', 'remote_stash', 'candidates')
+        )
+        spec.exit_code(
+            320,
+            'ERROR_NO_PROGRESS',
+            message='the run broke off {times} times at step {step} without a new restart file; make restart_every_ps '
+            'shorter than what a job gets done in its walltime',
+        )
+
+    @staticmethod
+    def _validate_lammps(inputs: Mapping[str, Any], context: Any) -> str | None:
+        settings: Dict | None = inputs.get('settings')
+        if settings is not None and len(settings.get_dict().get('runs', [])) != 1:
+            return (
+                f'settings.runs holds {len(settings.get_dict().get("runs", []))} runs; allowed is 1, see liheal.explore'
+            )
+        return LammpsCalculation._validate_inputs(dict(inputs), context)
+
+    def setup(self) -> None:
+        """Take the inputs of the job; go on from an earlier run if one is given."""
+        super().setup()
+        self.ctx.inputs = AttributeDict(self.exposed_inputs(LammpsCalculation, 'lammps'))
+        self.ctx.folders = [self.inputs.earlier[name] for name in sorted(self.inputs.get('earlier', {}))]
+        self.ctx.thermos = []
+        self.ctx.last_step = None
+        self.ctx.times = 0
+        if self.ctx.folders:
+            self._go_on_from(self.ctx.folders[-1])
+
+    def _go_on_from(self, folder: RemoteData, below: int = 2**62) -> bool:
+        """Set the restart of the next job; False if the folder has no restart file, and the run begins anew."""
+        step, node = latest_restart.run_get_node(folder, Int(below))
+        for name in ('parent_folder', 'restart_step'):
+            self.ctx.inputs.pop(name, None)
+        if not node.is_finished_ok:
+            self.ctx.folders.clear()
+            self.ctx.thermos.clear()
+            return False
+        self.ctx.inputs.parent_folder = folder
+        self.ctx.inputs.restart_step = step
+        return True
+
+    def inspect_process(self) -> Any:
+        """Note the segment, then look at how it ended."""
+        calculation = self.ctx.children[-1]
+        if 'remote_folder' in calculation.outputs:
+            self.ctx.folders.append(calculation.outputs.remote_folder)
+        if 'thermo' in calculation.outputs:
+            self.ctx.thermos.append(calculation.outputs.thermo)
+        return super().inspect_process()
+
+    @process_handler(priority=200, exit_codes=[_CODES.ERROR_INTERRUPTED, _CODES.ERROR_WALLTIME, _CODES.ERROR_NO_OUTPUT])
+    def go_on(self, calculation: Any) -> ProcessHandlerReport | None:
+        """Go on from the latest restart file of a job that broke off or ran out of walltime."""
+        began = self.ctx.inputs.restart_step.value if 'restart_step' in self.ctx.inputs else None
+        going_on = self._go_on_from(calculation.outputs.remote_folder)
+        step = self.ctx.inputs.restart_step.value if going_on else None
+        self.ctx.times = self.ctx.times + 1 if step == began else 0
+        if self.ctx.times > 2:
+            return ProcessHandlerReport(
+                True, self.exit_codes.ERROR_NO_PROGRESS.format(times=self.ctx.times, step=began or 0)
+            )
+        action = f'going on from step {step}' if going_on else 'there is no restart file: beginning anew'
+        self.report(f'{calculation.process_label}<{calculation.pk}>: {calculation.exit_message}; {action}')
+        return ProcessHandlerReport(True)
+
+    @process_handler(priority=210, exit_codes=[_CODES.ERROR_RESTART_UNREADABLE])
+    def take_earlier_restart(self, calculation: Any) -> ProcessHandlerReport | None:
+        """A restart file was cut off while it was written: take the one before it."""
+        failed = calculation.inputs.restart_step.value
+        # this job wrote nothing; the files are in the folder it was started from
+        self.ctx.folders.pop()
+        going_on = self._go_on_from(calculation.inputs.parent_folder, below=failed)
+        action = f'going on from step {self.ctx.inputs.restart_step.value}' if going_on else 'beginning anew'
+        self.report(f'{calculation.process_label}<{calculation.pk}>: {calculation.exit_message}; {action}')
+        return ProcessHandlerReport(True)
+
+    def results(self) -> ExitCode | None:
+        """Attach the outputs of the last job, the thermo of all and the folders of all segments."""
+        exit_code = super().results()
+        for number, folder in enumerate(self.ctx.folders):
+            self.out(f'trajectories.s{number:03d}', folder)
+        if self.ctx.thermos:
+            thermos = {f's{number:03d}': node for number, node in enumerate(self.ctx.thermos)}
+            self.out('thermo', self.ctx.thermos[0] if len(thermos) == 1 else join_thermo(**thermos))
+        return exit_code

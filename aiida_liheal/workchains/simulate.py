@@ -1,0 +1,290 @@
+"""What `deposit` and `heal` share: make the start, run it to its end, analyse it beside its trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
+from aiida.orm import AbstractCode, Dict, Int, RemoteData, StructureData
+
+from aiida_liheal.calculations.analyse import AnalyseCalculation
+from aiida_liheal.calculations.common import settings_validator
+from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.lammps.decks import validate
+from aiida_liheal.sampling.seeds import derive_seed
+from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.settings import Settings
+from aiida_liheal.workchains.md import MdWorkChain
+from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+
+__all__ = ('SimulationWorkChain', 'build_crystal', 'frames_from_structure', 'job_settings')
+
+#: What builds the start of each kind of simulation.
+CRYSTALS: dict[str, type[SlabSettings] | type[VoidCrystalSettings]] = {
+    'deposit': SlabSettings,
+    'heal': VoidCrystalSettings,
+}
+
+
+@calcfunction
+def build_crystal(kind: Any, settings: Dict) -> FramesData:
+    """The start of a simulation from its settings: a slab to deposit on, a crystal with a void to heal."""
+    crystal = CRYSTALS[kind.value].read(settings.get_dict())
+    return FramesData(Frames.from_atoms([crystal.build()]), domain=kind.value)
+
+
+@calcfunction
+def frames_from_structure(structure: StructureData) -> FramesData:
+    """A shard of one frame from a structure."""
+    return FramesData.from_structure(structure)
+
+
+@calcfunction
+def job_settings(kind: Any, settings: Dict, seed: Int) -> Dict:
+    """Settings of the LAMMPS job that runs one simulation."""
+    run = {**settings.get_dict(), 'seed': derive_seed(seed.value, kind.value)}
+    return Dict({'kind': kind.value, 'runs': [run]})
+
+
+class SimulationWorkChain(ProtocolMixin, WorkChain):
+    """Build, run and analyse one simulation. The subclasses say which kind."""
+
+    _kind: ClassVar[str]
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        crystal: type[Settings] = CRYSTALS[cls._kind]
+        spec.input(
+            'crystal',
+            valid_type=Dict,
+            required=False,
+            validator=settings_validator(crystal),
+            help=f'The start, built from settings; keys carry their units (see `{crystal.__name__}`).',
+        )
+        spec.input(
+            'structure',
+            valid_type=(FramesData, StructureData),
+            required=False,
+            help='The start itself, in place of `crystal`; of a shard the first frame is taken.',
+        )
+        spec.input(
+            'settings',
+            valid_type=Dict,
+            validator=cls._validate_settings,
+            help=f'Settings of the run, without its seed; keys carry their units (kind `{cls._kind}`).',
+        )
+        spec.input(
+            'seed',
+            valid_type=Int,
+            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
+            help='Seed of velocities, thermal noise and places of insertion, all derived from it.',
+        )
+        spec.input_namespace(
+            'potentials',
+            valid_type=PotentialData,
+            dynamic=True,
+            required=True,
+            help='One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.',
+        )
+        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata'))
+        spec.expose_inputs(
+            AnalyseCalculation,
+            namespace='analyse',
+            include=('code', 'settings', 'metadata'),
+            namespace_options={'required': False, 'populate_defaults': False},
+        )
+        spec.input_namespace(
+            'earlier',
+            valid_type=RemoteData,
+            dynamic=True,
+            required=False,
+            help='Trajectories of an earlier run with the same inputs that broke off, s000, s001, …, to go on from.',
+        )
+        spec.inputs.validator = cls._validate_inputs
+        spec.outline(cls.build, cls.run_md, cls.inspect_md, cls.analyse, cls.results)
+        spec.expose_outputs(MdWorkChain)
+        spec.output('start', valid_type=FramesData, help='The start of the run.')
+        spec.output_namespace('analysis', dynamic=True, required=False, help='Outputs of the analysis.')
+        spec.exit_code(320, 'ERROR_RUN_FAILED', message='the run failed: {cause}; `trajectories` holds what there is')
+        spec.exit_code(
+            321,
+            'ERROR_ANALYSIS_FAILED',
+            message='the run ended, its analysis failed: {cause}; run liheal.analyse again',
+        )
+
+    @classmethod
+    def _validate_settings(cls, node: Dict, _: Any) -> str | None:
+        if 'seed' in node.get_dict():
+            return 'settings.seed: leave it out; it is derived from the input `seed`'
+        try:
+            validate(cls._kind, {**cls._completed(node.get_dict(), None), 'seed': 1})
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def _completed(cls, settings: dict[str, Any], crystal: Settings | None) -> dict[str, Any]:
+        """Settings with what follows from the crystal; subclasses add to it."""
+        return settings
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
+        given = [name for name in ('crystal', 'structure') if name in inputs]
+        if len(given) != 1:
+            return f'{" and ".join(given) or "neither crystal nor structure"} given; needed is exactly one of them'
+        if not {'settings', 'potentials'} <= set(inputs):
+            return None
+        # the checks of the job itself, before anything is built or submitted
+        try:
+            if 'crystal' in inputs:
+                start = FramesData(Frames.from_atoms([CRYSTALS[cls._kind].read(inputs['crystal'].get_dict()).build()]))
+            elif isinstance(inputs['structure'], StructureData):
+                start = FramesData.from_structure(inputs['structure'])
+            else:
+                start = inputs['structure']
+            run = {**inputs['settings'].get_dict(), 'seed': 1}
+            job = Dict(JobSettings.read({'kind': cls._kind, 'runs': [run]}).model_dump())
+        except ValueError as error:
+            return str(error)
+        return LammpsCalculation._validate_inputs(
+            {'settings': job, 'structures': start, 'potentials': inputs['potentials']}, context
+        )
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, AbstractCode],
+        potentials: Mapping[str, PotentialData] | PotentialData,
+        structure: FramesData | StructureData | None = None,
+        seed: int = 0,
+        protocol: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """A builder with the settings of a protocol.
+
+        Parameters
+        ----------
+        codes : mapping of str to Code
+            `lmp`, and `python` with OVITO for the analysis; without `python` nothing is analysed.
+        potentials : PotentialData or mapping of str to PotentialData
+            One potential, or a committee m0, m1, ….
+        structure : FramesData or StructureData, optional
+            The start; built from the protocol's `crystal` if not given.
+        seed : int
+            Seed of the run.
+        protocol : str, optional
+            `fast`, `balanced` or `paper`.
+        overrides : dict, optional
+            Laid over the protocol: `crystal`, `settings`, `analysis`.
+        options : dict, optional
+            `metadata.options` of the LAMMPS jobs.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol or override, or settings outside their limits.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        builder = cls.get_builder()
+        crystal = None
+        if structure is None:
+            crystal = CRYSTALS[cls._kind].read(inputs['crystal'])
+            builder.crystal = Dict(crystal.model_dump())
+        else:
+            builder.structure = structure
+        settings = cls._completed(inputs['settings'], crystal)
+        validate(cls._kind, {**settings, 'seed': 1})
+        builder.settings = Dict(settings)
+        builder.seed = Int(seed)
+        builder.potentials = {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
+        builder.lammps.code = codes['lmp']
+        if options:
+            builder.lammps.metadata.options = merge(dict(builder.lammps.metadata.options), options)
+        if 'python' in codes:
+            builder.analyse.code = codes['python']
+            builder.analyse.settings = Dict(cls._analysis_settings(inputs['analysis'], settings, crystal))
+        return builder
+
+    @classmethod
+    def _analysis_settings(
+        cls, analysis: dict[str, Any], settings: dict[str, Any], crystal: Settings | None
+    ) -> dict[str, Any]:
+        """Settings of the analysis with what follows from the run and its crystal."""
+        from ase.data import atomic_masses, atomic_numbers
+
+        known: dict[str, Any] = {'timestep_fs': settings.get('timestep_fs', 1.0)}
+        if isinstance(crystal, SlabSettings | VoidCrystalSettings):
+            known |= {
+                'lattice_constant_A': crystal.lattice_constant_A,
+                'mass_u': float(atomic_masses[atomic_numbers[crystal.element]]),
+            }
+        if settings.get('fixed_below_A'):
+            known['fixed_below_A'] = settings['fixed_below_A']
+        return {**known, **analysis}
+
+    def build(self) -> None:
+        """Make the start, unless it is given."""
+        from aiida.orm import Str
+
+        if 'crystal' in self.inputs:
+            self.ctx.start = build_crystal(Str(self._kind), self.inputs.crystal)
+        elif isinstance(self.inputs.structure, StructureData):
+            self.ctx.start = frames_from_structure(self.inputs.structure)
+        else:
+            self.ctx.start = self.inputs.structure
+        self.ctx.job = job_settings(Str(self._kind), self.inputs.settings, self.inputs.seed)
+        self.out('start', self.ctx.start)
+
+    def run_md(self) -> Any:
+        """Run to the end, over as many jobs as it takes."""
+        inputs: dict[str, Any] = {
+            'lammps': {
+                **self.exposed_inputs(LammpsCalculation, 'lammps'),
+                'structures': self.ctx.start,
+                'potentials': self.inputs.potentials,
+                'settings': self.ctx.job,
+            },
+            'metadata': {'call_link_label': 'md'},
+        }
+        if self.inputs.get('earlier'):
+            inputs['earlier'] = self.inputs.earlier
+        child = self.submit(MdWorkChain, **inputs)
+        self.report(f'running {self._kind}: {child.process_label}<{child.pk}>')
+        return ToContext(md=child)
+
+    def inspect_md(self) -> ExitCode | None:
+        """Attach what the run gave; stop if it failed."""
+        child = self.ctx.md
+        self.out_many(self.exposed_outputs(child, MdWorkChain))
+        if not child.is_finished_ok:
+            return self.exit_codes.ERROR_RUN_FAILED.format(cause=child.exit_message or child.process_state.value)
+        return None
+
+    def analyse(self) -> Any:
+        """Analyse the trajectory where it lies."""
+        if 'code' not in self.inputs.get('analyse', {}):
+            return None
+        inputs = AttributeDict(self.exposed_inputs(AnalyseCalculation, 'analyse'))
+        inputs.trajectories = dict(self.ctx.md.outputs.trajectories)
+        inputs.metadata.call_link_label = 'analyse'
+        return ToContext(analysis=self.submit(AnalyseCalculation, **inputs))
+
+    def results(self) -> ExitCode | None:
+        """Attach the analysis."""
+        if 'analysis' not in self.ctx:
+            return None
+        child = self.ctx.analysis
+        for name in ('series', 'profiles', 'snapshots', 'summary'):
+            if name in child.outputs:
+                self.out(f'analysis.{name}', child.outputs[name])
+        if not child.is_finished_ok:
+            return self.exit_codes.ERROR_ANALYSIS_FAILED.format(cause=child.exit_message or child.process_state.value)
+        return None
