@@ -10,6 +10,7 @@ from ovito.data import DataCollection
 from ovito.modifiers import CommonNeighborAnalysisModifier, ConstructSurfaceModifier
 
 from .trajectory import Frame
+from .vacuum import ready_for_mesh
 
 #: Names of the structures by OVITO's number of the type.
 STRUCTURES = ('other', 'fcc', 'hcp', 'bcc', 'ico')
@@ -68,15 +69,14 @@ def atoms_inside(
     probe_radius_A : float
         Radius of the probe of the alpha shape in Å.
     depth_A : float
-        Least distance in Å to the surface. A share of 0.75 of the lattice constant leaves out the layers of the
-        (100), (110) and (111) faces whose atoms lack one of their 14 neighbours.
+        Least distance in Å to the surface. With 0.75 lattice constants no atom of a (100), (110) or (111) face that
+        lacks one of its 14 neighbours is inside; on (111) a layer that has them all is left out as well.
 
     Returns
     -------
     (n,) bool
     """
-    work = data.clone()
-    work.particles_.create_property('Selection', data=matter.astype(np.int32))
+    work, _ = ready_for_mesh(data, matter, probe_radius_A)
     work.apply(
         ConstructSurfaceModifier(
             radius=probe_radius_A,
@@ -86,9 +86,10 @@ def atoms_inside(
             smoothing_level=0,
         )
     )
-    distances = np.asarray(work.particles['Surface Distance'])
+    n_atoms = data.particles.count
+    distances = np.asarray(work.particles['Surface Distance'])[:n_atoms]
     # Where atoms sit on the mesh to the last digit OVITO gives their distance to the next face, hence the selection.
-    is_surface = np.asarray(work.particles['Selection']) != 0
+    is_surface = np.asarray(work.particles['Selection'])[:n_atoms] != 0
     return matter & ~is_surface & (distances >= depth_A)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
-from ovito.modifiers import ClusterAnalysisModifier
+from ovito.modifiers import ClusterAnalysisModifier, ReplicateModifier
 
 
 def atoms_in_flight(data: DataCollection, cutoff_A: float, cluster_share: float) -> NDArray:
@@ -74,6 +74,54 @@ def open_at_vacuum(data: DataCollection, matter: NDArray, gap_A: float) -> DataC
     work.particles_.positions_[...] = origin + reduced @ cell.T
     work.cell_.pbc = (bool(pbc[0]), bool(pbc[1]), bool(pbc[2]))
     return work
+
+
+def ready_for_mesh(
+    data: DataCollection,
+    matter: NDArray,
+    probe_radius_A: float,
+) -> tuple[DataCollection, int]:
+    """Put matter into a periodic cell that OVITO's surface mesh can take, and select it.
+
+    Along each open direction the cell gets more vacuum than matter. OVITO (3.17, atoms near lattice sites) can take a
+    void for exterior where some directions are periodic and some are not; in a periodic cell no side is special, and
+    the exterior is the largest empty region. Cells too small for the probe are repeated.
+
+    Parameters
+    ----------
+    data : DataCollection
+        A frame, opened at vacuum; it is not changed.
+    matter : (n,) bool
+        Atoms that are not in flight.
+    probe_radius_A : float
+        Radius of the probe in Å.
+
+    Returns
+    -------
+    DataCollection, int
+        The atoms, their copies behind them, and the number of copies.
+    """
+    work = data.clone()
+    work.particles_.create_property('Selection', data=matter.astype(np.int32))
+    cell = np.array(data.cell[:, :3])
+    origin = np.array(data.cell[:, 3])
+    pbc = np.array(data.cell.pbc, dtype=bool)
+    inverse = np.linalg.inv(cell)
+    needed_A = 4 * probe_radius_A  # between opposite faces; the mesh fails at three radii
+    reduced = (np.asarray(data.particles.positions)[matter] - origin) @ inverse.T
+    for axis in np.flatnonzero(~pbc):
+        low, high = reduced[:, axis].min(), reduced[:, axis].max()
+        # as much vacuum as the matter and the old cell together, and never so little that the cell is repeated
+        length = max(2 * (high - low) + 1.0, needed_A * np.linalg.norm(inverse[axis]))
+        origin = origin + (low - length / 4) * cell[:, axis]
+        cell[:, axis] *= length
+    work.cell_[:, :3] = cell
+    work.cell_[:, 3] = origin
+    work.cell_.pbc = (True, True, True)
+    copies = np.ceil(needed_A * np.linalg.norm(np.linalg.inv(cell), axis=1) - 1e-9).astype(int)
+    if (copies > 1).any():
+        work.apply(ReplicateModifier(num_x=int(copies[0]), num_y=int(copies[1]), num_z=int(copies[2])))
+    return work, int(copies.prod())
 
 
 def heights(data: DataCollection) -> NDArray:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from ovito.data import DataCollection
 from ovito.modifiers import ConstructSurfaceModifier
 
+from .vacuum import ready_for_mesh
+
 
 @dataclass(frozen=True)
 class Voids:
@@ -23,8 +25,8 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
 
     The volume is the one between the centres of the atoms around a void. It reads high: for cubes cut out of a bcc
     crystal the edge of the volume is longer than the edge of the atoms taken out, by up to half a lattice constant.
-    A single vacancy just shows with a probe of 3.0 Å. What is adjacent to an open side of the cell is no void: open
-    the cell at its vacuum first.
+    A single vacancy just shows with a probe of 3.0 Å. The vacuum along
+    open directions is no void: open the cell at its vacuum first.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
     probe_radius_A : float
         Radius of the probe in Å.
     """
-    work = data.clone()
-    work.particles_.create_property('Selection', data=matter.astype(np.int32))
+    is_open = not all(data.cell.pbc)
+    work, copies = ready_for_mesh(data, matter, probe_radius_A)
     work.apply(
         ConstructSurfaceModifier(
             method=ConstructSurfaceModifier.Method.AlphaShape,
@@ -46,10 +48,10 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
             smoothing_level=0,  # the volume comes from the tessellation; smoothing changes the mesh for pictures only
         )
     )
-    return Voids(
-        volume_A3=float(work.attributes['ConstructSurfaceMesh.void_volume']),
-        regions=int(work.attributes['ConstructSurfaceMesh.void_region_count']),
-    )
+    regions = work.surfaces['surface'].regions
+    empty = np.sort(np.asarray(regions['Volume'])[np.asarray(regions['Filled']) == 0])
+    voids = empty[:-1] if is_open else empty
+    return Voids(volume_A3=float(voids.sum()) / copies, regions=-(-len(voids) // copies))
 
 
 def healed_at_ps(
