@@ -40,7 +40,7 @@ def analyse_trajectory(
     settings : AnalysisSettings, optional
         The defaults if not given.
     progress : callable, optional
-        Called with the frames done and their total number after each frame.
+        Called with the frames done and their total number, at the start and after each frame.
 
     Raises
     ------
@@ -57,6 +57,8 @@ def analyse_trajectory(
 
     run = _Run(settings)
     window: deque[Frame] = deque(maxlen=settings.average_frames)
+    if progress is not None:
+        progress(0, len(picked))
     for index, frame in zip(wanted, trajectory.read(wanted), strict=True):
         # a jump over frames that nobody wants begins a new window
         if window and index > 0 and trajectory.frames[index - 1, 2] != window[-1].step:

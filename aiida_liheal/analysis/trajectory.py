@@ -141,7 +141,8 @@ def _scan(path: Path) -> tuple[list[int], bool]:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise TrajectoryError('missing', f'{path} does not exist') from None
+        target = f', a link to {path.readlink()},' if path.is_symlink() else ''
+        raise TrajectoryError('missing', f'{path}{target} does not exist') from None
     if size == 0:
         return [], False
     with path.open('rb') as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:

@@ -30,7 +30,8 @@ class Status:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.start = self.last = time.monotonic()
+        self.start = time.monotonic()
+        self.last = float('-inf')
         self.record: dict[str, Any] = {'state': 'running', 'frames_done': 0, 'frames_total': None}
         self.write()
 
@@ -42,7 +43,7 @@ class Status:
         draft.replace(self.path)
 
     def progress(self, done: int, total: int) -> None:
-        """Note the frames done, not more often than every few seconds but for the last one."""
+        """Note the frames done, at first, at the end and every few seconds."""
         if time.monotonic() - self.last >= REPORT_EVERY_S or done == total:
             self.last = time.monotonic()
             print(f'frame {done} of {total}', flush=True)

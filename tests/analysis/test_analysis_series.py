@@ -95,7 +95,7 @@ def test_series_of_a_closing_void(tmp_path):
     done = []
     result = analyse_trajectory([closing_void(tmp_path)], progress=lambda *numbers: done.append(numbers))
     series, summary = result.series, result.summary
-    assert done == [(i, 8) for i in range(1, 9)]
+    assert done == [(i, 8) for i in range(9)]
     assert series['time_ps'].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]
     assert series['n_atoms'].tolist() == [970] * 4 + [1024] * 4
     assert series['void_regions'].tolist() == [1] * 4 + [0] * 4
