@@ -10,22 +10,23 @@ from typing import Any, Literal
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import Dict, RemoteData
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from aiida_liheal.calculations.common import define_options, explain
+from aiida_liheal.calculations.common import define_options
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.runners.gpaw_label import kpoint_mesh
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.settings import Settings
 
 __all__ = ('GpawCalculation', 'GpawSettings', 'explain_frames')
 
 
-class GpawSettings(BaseModel):
+class GpawSettings(Settings):
     """Settings of `runners/gpaw_label.py`: plane waves, PAW, Methfessel-Paxton smearing, no point-group symmetry."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
 
     cutoff_eV: float = Field(340.0, ge=100, le=2000, description='Kinetic energy cut-off of the plane waves in eV.')
     kpoint_spacing_per_A: float = Field(
@@ -63,7 +64,7 @@ class GpawSettings(BaseModel):
     )
 
 
-def explain_frames(frames: Frames, min_distance_A: float) -> str | None:
+def explain_frames(frames: Frames, settings: GpawSettings) -> str | None:
     """What is wrong with frames that are to be labelled, naming the frame; None if nothing is."""
     if len(frames) == 0:
         return 'the shard holds no frames; there is nothing to label'
@@ -72,9 +73,10 @@ def explain_frames(frames: Frames, min_distance_A: float) -> str | None:
         return f'{", ".join(unknown)} is no element; allowed are chemical symbols'
     for index, atoms in enumerate(frames):
         try:
-            check_no_overlap(atoms, min_distance_A)
+            check_no_overlap(atoms, settings.min_distance_A)
+            kpoint_mesh(atoms, settings.kpoint_spacing_per_A, settings.vacuum_gap_A)
         except ValueError as error:
-            return f'frame {index}: {error} (min_distance_A)'
+            return f'frame {index}: {error}'
     return None
 
 
@@ -146,18 +148,25 @@ class GpawCalculation(CalcJob):
         )
 
     @staticmethod
-    def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-        if 'settings' not in inputs or 'frames' not in inputs:
-            return None  # exposed without them, by a work chain that gives them later
+    def explain_batch(frames: FramesData, settings: Dict) -> str | None:
+        """What is wrong with a batch and its settings; None if nothing is."""
         try:
-            settings = GpawSettings.model_validate(inputs['settings'].get_dict())
-        except ValidationError as error:
-            return f'GpawSettings: {explain(error)}'
-        return explain_frames(inputs['frames'].get_frames(), settings.min_distance_A)
+            checked = GpawSettings.read(settings.get_dict())
+        except ValueError as error:
+            return f'settings: {error}'
+        return explain_frames(frames.get_frames(), checked)
+
+    @classmethod
+    def _validate_inputs(cls, inputs: Any, port: Any) -> str | None:
+        if 'settings' in inputs and 'frames' in inputs:  # a work chain that exposes them checks them itself
+            problem = cls.explain_batch(inputs['frames'], inputs['settings'])
+            if problem:
+                return problem
+        return validate_calc_job(inputs, port)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the frames, the settings and the runner."""
-        settings = GpawSettings.model_validate(self.inputs.settings.get_dict())
+        settings = GpawSettings.read(self.inputs.settings.get_dict())
         buffer = io.BytesIO()
         frames = self.inputs.frames.get_frames()
         frames.save(buffer)

@@ -1,0 +1,314 @@
+"""The verb `label`: energies, forces and virials of many frames from an electronic-structure engine, in batches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from aiida.engine import CalcJob, ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, while_
+from aiida.orm import Code, Dict, Float, Int, Str
+
+from aiida_liheal.calculations.gpaw import GpawCalculation
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+
+__all__ = ('ENGINES', 'LabelWorkChain', 'split_frames', 'summarise_labels')
+
+#: The engines by name. An engine is a CalcJob that labels one batch; another one is another class in this table.
+#:
+#: It takes `code`, `frames` (`FramesData`), `settings` (`Dict`), optionally `parent_folder` (`RemoteData`: what an
+#: interrupted job finished there is not done again), and whatever else is its own. Its static method
+#: `explain_batch(frames, settings)` says what is wrong with them, or returns None. It gives `frames` (the converged
+#: ones, with `source_index`; energies in eV are those that the forces in eV/Å are the gradient of, virials in eV are
+#: -volume x stress) and `summary` (`n_given`, `n_made`, `n_dropped`, `n_not_tried`, `dropped` with index and cause,
+#: `seconds_per_frame`, `versions`, `settings`), and ends with `ERROR_INTERRUPTED` (400) if frames were not tried and
+#: with `ERROR_NOTHING_CONVERGED` (500) if none was labelled.
+ENGINES: dict[str, type[CalcJob]] = {'gpaw': GpawCalculation}
+
+
+def allowed_number(share: float, n_given: int) -> int:
+    """How many of `n_given` frames may be dropped: the share rounded up, so that a small batch may lose one."""
+    return math.ceil(share * n_given - 1e-9)
+
+
+@calcfunction
+def split_frames(frames: FramesData, batch_size: Int) -> dict[str, FramesData]:
+    """The frames in batches `b000`, `b001`, … of at most `batch_size`; `source_index` is the index in `frames`."""
+    import numpy as np
+
+    content = frames.get_frames()
+    batches = {}
+    for number, start in enumerate(range(0, len(content), batch_size.value)):
+        indices = np.arange(start, min(start + batch_size.value, len(content)))
+        part = content.select(indices)
+        part.extra['source_index'] = indices
+        batches[f'b{number:03d}'] = FramesData(part, domain=frames.domain)
+    return batches
+
+
+@calcfunction
+def summarise_labels(**summaries: Dict) -> Dict:
+    """The summaries of all batches as one: counts, each dropped frame with its batch and cause, seconds, versions."""
+    parts = {name: node.get_dict() for name, node in sorted(summaries.items())}
+    totals = {key: sum(p[key] for p in parts.values()) for key in ('n_given', 'n_made', 'n_dropped', 'n_not_tried')}
+    seconds = sum(p['seconds_per_frame'] * p['n_made'] for p in parts.values() if p['n_made'])
+    first = next(iter(parts.values()))
+    return Dict(
+        {
+            'engine': first['engine'],
+            **totals,
+            'dropped': [{'batch': name, **dropped} for name, part in parts.items() for dropped in part['dropped']],
+            'seconds_per_frame': seconds / totals['n_made'] if totals['n_made'] else None,
+            'versions': first['versions'],
+            'settings': first['settings'],
+        }
+    )
+
+
+class LabelWorkChain(ProtocolMixin, WorkChain):
+    """Label frames in batches, one job a batch; go on with interrupted ones; leave out what does not converge."""
+
+    _protocol_name = 'label'
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        for name, process in ENGINES.items():
+            spec.expose_inputs(
+                process,
+                namespace=name,
+                exclude=('frames', 'parent_folder'),
+                namespace_options={
+                    'required': False,
+                    'populate_defaults': False,
+                    'help': f'Inputs of the {name} job: its code, settings and options.',
+                },
+            )
+        spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
+        spec.input(
+            'engine',
+            valid_type=Str,
+            default=lambda: Str('gpaw'),
+            validator=lambda node, _: (
+                None if node.value in ENGINES else f'engine is {node.value!r}; allowed are {", ".join(ENGINES)}'
+            ),
+            help=f'What computes the labels: {", ".join(ENGINES)}.',
+        )
+        spec.input(
+            'batch_size',
+            valid_type=Int,
+            default=lambda: Int(64),
+            validator=lambda node, _: f'batch_size is {node.value}; allowed is 1 or more' if node.value < 1 else None,
+            help='Most frames of one job.',
+        )
+        spec.input(
+            'max_at_once',
+            valid_type=Int,
+            required=False,
+            validator=lambda node, _: f'max_at_once is {node.value}; allowed is 1 or more' if node.value < 1 else None,
+            help='Most jobs that run side by side; all of them if not given.',
+        )
+        spec.input(
+            'allowed_failures',
+            valid_type=Float,
+            default=lambda: Float(0.05),
+            validator=lambda node, _: (
+                None if 0 <= node.value <= 1 else f'allowed_failures is {node.value}; allowed are shares from 0 to 1'
+            ),
+            help='Share of the frames that may be dropped, their number rounded up; with more, the work chain fails.',
+        )
+        spec.input(
+            'max_iterations',
+            valid_type=Int,
+            default=lambda: Int(5),
+            validator=lambda node, _: (
+                f'max_iterations is {node.value}; allowed is 1 or more' if node.value < 1 else None
+            ),
+            help='Most jobs that one batch gets, the first one included, when they are interrupted.',
+        )
+        spec.inputs.validator = cls._validate_inputs
+        spec.outline(
+            cls.setup,
+            while_(cls.has_batches_left)(cls.submit_batches, cls.inspect_batches),  # type: ignore[arg-type]
+            cls.results,
+        )
+        spec.output_namespace(
+            'frames',
+            valid_type=FramesData,
+            dynamic=True,
+            required=False,
+            help='The labelled frames, a shard a batch: b000, b001, …; energies eV, forces eV/Å, virials eV.',
+        )
+        spec.output(
+            'summary',
+            valid_type=Dict,
+            required=False,
+            help='Frames given, made, dropped (with batch, index in the batch, cause) and not tried; seconds a frame.',
+        )
+        spec.exit_code(
+            310,
+            'ERROR_BATCH_FAILED',
+            message='{n_failed} of {n_batches} batches failed: {causes}; labels of the others are in `frames`',
+        )
+        spec.exit_code(
+            410,
+            'ERROR_STILL_INTERRUPTED',
+            message='{n_not_tried} of {n_given} frames were not tried after {max_iterations} jobs a batch; raise the '
+            'walltime or max_iterations, or lower batch_size; what was labelled is in `frames`',
+        )
+        spec.exit_code(
+            500, 'ERROR_NOTHING_CONVERGED', message='none of the {n_given} frames gave labels; see `summary` for causes'
+        )
+        spec.exit_code(
+            501,
+            'ERROR_TOO_MANY_DROPPED',
+            message='{n_dropped} of {n_given} frames were dropped, {allowed} are allowed (allowed_failures {share}); '
+            'see `summary` for causes; what was labelled is in `frames`',
+        )
+
+    @staticmethod
+    def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+        engine = inputs['engine'].value if 'engine' in inputs else 'gpaw'
+        if engine not in ENGINES or 'frames' not in inputs:
+            return None  # their own ports say so
+        given = inputs.get(engine) or {}
+        missing = [name for name in ('code', 'settings') if name not in given]
+        if missing:
+            return f'engine is {engine!r}, but {" and ".join(f"{engine}.{name}" for name in missing)} is not given'
+        return ENGINES[engine].explain_batch(inputs['frames'], given['settings'])  # type: ignore[attr-defined]
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: Code,
+        frames: FramesData,
+        protocol: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        engine: str = 'gpaw',
+    ) -> ProcessBuilder:
+        """A builder with the settings of a protocol.
+
+        Parameters
+        ----------
+        code : Code
+            What runs the engine; for `gpaw` a Python in which GPAW is installed.
+        frames : FramesData
+            The structures to label.
+        protocol : str, optional
+            `fast`, `balanced` or `paper`.
+        overrides : dict, optional
+            Laid over the protocol: `batch_size`, `max_at_once`, `allowed_failures`, `max_iterations`, and by the name
+            of the engine its `settings` (for `gpaw` see `GpawSettings`).
+        options : dict, optional
+            `metadata.options` of each job.
+        engine : str
+            What computes the labels.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f'engine is {engine!r}; allowed are {", ".join(ENGINES)}')
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        unknown = sorted(set(inputs[engine]) - {'settings'})
+        if unknown:
+            raise ValueError(f'unknown override {", ".join(f"{engine}.{key}" for key in unknown)}; allowed is settings')
+        settings = Dict(inputs[engine]['settings'])
+        problem = ENGINES[engine].explain_batch(frames, settings)  # type: ignore[attr-defined]
+        if problem:
+            raise ValueError(problem)
+        builder = cls.get_builder()
+        builder.frames = frames
+        builder.engine = Str(engine)
+        builder.batch_size = Int(inputs['batch_size'])
+        builder.allowed_failures = Float(inputs['allowed_failures'])
+        builder.max_iterations = Int(inputs['max_iterations'])
+        if inputs['max_at_once'] is not None:
+            builder.max_at_once = Int(inputs['max_at_once'])
+        builder[engine].code = code
+        builder[engine].settings = settings
+        if options:
+            builder[engine].metadata.options = merge(dict(builder[engine].metadata.options), options)
+        return builder
+
+    def setup(self) -> None:
+        """Split the frames into batches."""
+        frames = self.inputs.frames
+        if len(frames) <= self.inputs.batch_size.value:
+            self.ctx.shards = {'b000': frames}
+        else:
+            self.ctx.shards = dict(split_frames(frames, self.inputs.batch_size))
+        self.ctx.left = sorted(self.ctx.shards)
+        self.ctx.parents = {}
+        self.ctx.n_jobs = dict.fromkeys(self.ctx.left, 0)
+        self.ctx.ended = {}
+
+    def has_batches_left(self) -> bool:
+        """Whether batches are still to be labelled."""
+        return bool(self.ctx.left)
+
+    def submit_batches(self) -> Any:
+        """Submit as many jobs as may run side by side."""
+        at_once = self.inputs.max_at_once.value if 'max_at_once' in self.inputs else len(self.ctx.left)
+        self.ctx.running, self.ctx.left = self.ctx.left[:at_once], self.ctx.left[at_once:]
+        engine = self.inputs.engine.value
+        awaited = {}
+        for name in self.ctx.running:
+            inputs: dict[str, Any] = {**self.exposed_inputs(ENGINES[engine], engine), 'frames': self.ctx.shards[name]}
+            if name in self.ctx.parents:
+                inputs['parent_folder'] = self.ctx.parents[name]
+            inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': name}
+            job = self.submit(ENGINES[engine], **inputs)
+            self.ctx.n_jobs[name] += 1
+            self.report(f'labelling {name} ({len(self.ctx.shards[name])} frames): {job.process_label}<{job.pk}>')
+            awaited[f'jobs.{name}'] = job
+        return ToContext(**awaited)
+
+    def inspect_batches(self) -> None:
+        """Keep the jobs that ended; submit interrupted ones again, without the frames that they finished."""
+        interrupted = ENGINES[self.inputs.engine.value].exit_codes.ERROR_INTERRUPTED.status
+        for name in self.ctx.running:
+            job = self.ctx.jobs[name]
+            if job.exit_status == interrupted and self.ctx.n_jobs[name] < self.inputs.max_iterations.value:
+                self.report(f'{name}: {job.exit_message}; submitting the rest again')
+                self.ctx.parents[name] = job.outputs.remote_folder
+                self.ctx.left.append(name)
+            else:
+                self.ctx.ended[name] = job
+
+    def results(self) -> ExitCode | None:
+        """Attach the shards and the common summary; say if too much is missing."""
+        codes = self.exit_codes
+        known = {name: job for name, job in sorted(self.ctx.ended.items()) if 'summary' in job.outputs}
+        for name, job in known.items():
+            if 'frames' in job.outputs:
+                self.out(f'frames.{name}', job.outputs.frames)
+        if known:
+            node = summarise_labels(**{name: job.outputs.summary for name, job in known.items()})
+            self.out('summary', node)
+        process = ENGINES[self.inputs.engine.value].exit_codes
+        told = (0, process.ERROR_INTERRUPTED.status, process.ERROR_NOTHING_CONVERGED.status)
+        failed = {name: job for name, job in sorted(self.ctx.ended.items()) if job.exit_status not in told}
+        if failed:
+            causes = '; '.join(
+                f'{name}<{job.pk}>: {job.exit_message or job.process_state.value}' for name, job in failed.items()
+            )
+            return codes.ERROR_BATCH_FAILED.format(n_failed=len(failed), n_batches=len(self.ctx.shards), causes=causes)
+        summary = node.get_dict()
+        n_given, n_dropped = summary['n_given'], summary['n_dropped']
+        share = self.inputs.allowed_failures.value
+        if summary['n_not_tried']:
+            return codes.ERROR_STILL_INTERRUPTED.format(
+                n_not_tried=summary['n_not_tried'], n_given=n_given, max_iterations=self.inputs.max_iterations.value
+            )
+        if not summary['n_made']:
+            return codes.ERROR_NOTHING_CONVERGED.format(n_given=n_given)
+        if n_dropped > allowed_number(share, n_given):
+            return codes.ERROR_TOO_MANY_DROPPED.format(
+                n_dropped=n_dropped, n_given=n_given, allowed=allowed_number(share, n_given), share=share
+            )
+        return None
