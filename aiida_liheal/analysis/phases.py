@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
-from ovito.modifiers import CommonNeighborAnalysisModifier, ConstructSurfaceModifier
+from ovito.modifiers import CommonNeighborAnalysisModifier, ConstructSurfaceModifier, ExpandSelectionModifier
 
 from .trajectory import Frame
 from .vacuum import ready_for_mesh
@@ -52,12 +52,7 @@ def shares(types: NDArray, members: NDArray | None = None) -> dict[str, float]:
     return {name: float(count / len(chosen)) for name, count in zip(STRUCTURES, counts, strict=True)}
 
 
-def atoms_inside(
-    data: DataCollection,
-    matter: NDArray,
-    probe_radius_A: float,
-    depth_A: float,
-) -> NDArray:
+def atoms_inside(data: DataCollection, matter: NDArray, probe_radius_A: float, reach_A: float) -> NDArray:
     """Atoms away from every surface, that of a void as well: those that could be counted as bcc.
 
     Parameters
@@ -67,10 +62,11 @@ def atoms_inside(
     matter : (n,) bool
         Atoms that are not in flight.
     probe_radius_A : float
-        Radius of the probe of the alpha shape in Å.
-    depth_A : float
-        Least distance in Å to the surface. With 0.75 lattice constants no atom of a (100), (110) or (111) face that
-        lacks one of its 14 neighbours is inside; on (111) a layer that has them all is left out as well.
+        Radius of the probe of the alpha shape in Å; the atoms that its mesh goes through are the surface.
+    reach_A : float
+        Atoms within this distance in Å of an atom of the surface are not inside. Between the first two bcc shells, no
+        atom of a (100), (110) or (111) face that lacks one of its 14 neighbours is inside; on (110) one layer
+        and on (111) three that have them all are left out as well.
 
     Returns
     -------
@@ -79,18 +75,13 @@ def atoms_inside(
     work, _ = ready_for_mesh(data, matter, probe_radius_A)
     work.apply(
         ConstructSurfaceModifier(
-            radius=probe_radius_A,
-            only_selected=True,
-            compute_distances=True,
-            select_surface_particles=True,
-            smoothing_level=0,
+            radius=probe_radius_A, only_selected=True, select_surface_particles=True, smoothing_level=0
         )
     )
-    n_atoms = data.particles.count
-    distances = np.asarray(work.particles['Surface Distance'])[:n_atoms]
-    # Where atoms sit on the mesh to the last digit OVITO gives their distance to the next face, hence the selection.
-    is_surface = np.asarray(work.particles['Selection'])[:n_atoms] != 0
-    return matter & ~is_surface & (distances >= depth_A)
+    # the mesh's own distances of atoms cost atoms times triangles
+    work.apply(ExpandSelectionModifier(mode=ExpandSelectionModifier.ExpansionMode.Cutoff, cutoff=reach_A))
+    near = np.asarray(work.particles['Selection'])[: data.particles.count] != 0
+    return matter & ~near
 
 
 def averaged_positions(frames: Sequence[Frame]) -> NDArray:

@@ -19,8 +19,8 @@ from .trajectory import Frame, Trajectory
 from .vacuum import atoms_in_flight, heights, open_at_vacuum
 from .voids import healed_at_ps, measure_voids
 
-#: Depth in lattice constants from which on an atom begins «inside»; see `phases.atoms_inside`.
-INSIDE_DEPTH = 0.75
+#: Atoms this close to one of the surface do not begin «inside»: between the first two bcc shells, in lattice constants.
+SURFACE_REACH = (3**0.5 / 2 + 1) / 2
 
 
 def analyse_trajectory(
@@ -126,8 +126,8 @@ class _Run:
         is_fixed = np.zeros(len(frame), dtype=bool)
         if settings.fixed_below_A is not None:
             is_fixed = heights(opened) < settings.fixed_below_A
-        depth = INSIDE_DEPTH * settings.lattice_constant_A
-        is_inside = atoms_inside(opened, matter, settings.void_probe_radius_A, depth)
+        reach = SURFACE_REACH * settings.lattice_constant_A
+        is_inside = atoms_inside(opened, matter, settings.void_probe_radius_A, reach)
         self.fixed_ids = frame.ids[is_fixed]
         self.inside_ids = frame.ids[is_inside & ~is_fixed]
 

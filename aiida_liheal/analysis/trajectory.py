@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ovito.io import import_file
 from ovito.pipeline import FileSource
 
 _BEGIN = b'ITEM: TIMESTEP\n'
+#: Bytes that are searched at once for the beginnings of frames.
+_PIECE = 1 << 24
+_LONGEST_HEADER = 64
 _HEADER = re.compile(rb'ITEM: TIMESTEP\n(\d+)\n')
 #: From the step to the first atom; the box stands in between.
 _ATOMS = re.compile(rb'ITEM: TIMESTEP\n\d+\nITEM: NUMBER OF ATOMS\n(\d+)\n.*?ITEM: ATOMS[^\n]*\n', re.DOTALL)
@@ -145,15 +148,31 @@ def _scan(path: Path) -> tuple[list[int], bool]:
         raise TrajectoryError('missing', f'{path}{target} does not exist') from None
     if size == 0:
         return [], False
-    with path.open('rb') as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if text[: len(_BEGIN)] != _BEGIN[:size]:
+    with path.open('rb') as stream:
+        if stream.read(len(_BEGIN)) != _BEGIN[:size]:
             raise TrajectoryError('damaged', f'{path} does not begin with «ITEM: TIMESTEP»: it is not a LAMMPS dump')
-        headers = [(match.start(), int(match[1])) for match in _HEADER.finditer(text)]
+        headers = list(_headers(stream))
         if not headers:
             return [], True
-        is_truncated = not _is_complete(text[headers[-1][0] :])
+        stream.seek(headers[-1][0])
+        is_truncated = not _is_complete(stream.read())
     steps = [step for _, step in headers]
     return steps[:-1] if is_truncated else steps, is_truncated
+
+
+def _headers(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Position and step of each frame of a dump, read piece by piece."""
+    stream.seek(0)
+    start, last, text = 0, -1, b''
+    while piece := stream.read(_PIECE):
+        # a header across the border of two pieces is found with the end of the former, others there a second time
+        kept = text[-_LONGEST_HEADER:]
+        start += len(text) - len(kept)
+        text = kept + piece
+        for match in _HEADER.finditer(text):
+            if start + match.start() > last:
+                last = start + match.start()
+                yield last, int(match[1])
 
 
 def _is_complete(frame: bytes) -> bool:

@@ -4,7 +4,10 @@ from analysis_synthetic import A, as_data, crystal, cut_cube, dump_text, everyth
 from ase.build import bcc110, bcc111, bulk
 
 from aiida_liheal.analysis.phases import STRUCTURES, atoms_inside, averaged_positions, shares, structure_types
+from aiida_liheal.analysis.series import SURFACE_REACH
 from aiida_liheal.analysis.trajectory import Trajectory
+
+REACH = SURFACE_REACH * A
 
 
 @pytest.mark.parametrize(
@@ -26,7 +29,7 @@ def test_slab_surfaces_are_other():
     data = as_data(atoms)
     types = structure_types(data)
     assert shares(types)['bcc'] == 12 / 16
-    inside = atoms_inside(data, everything(atoms), 3.0, 0.75 * A)
+    inside = atoms_inside(data, everything(atoms), 3.0, REACH)
     assert inside.sum() == 12 * 36
     assert shares(types, inside) == {name: float(name == 'bcc') for name in STRUCTURES}
     assert set(data.particles.keys()) == {'Particle Type', 'Position'}, 'the frame was changed'
@@ -36,18 +39,18 @@ def test_slab_surfaces_are_other():
 @pytest.mark.parametrize('face', [bcc110, bcc111])
 def test_inside_is_what_could_be_bcc(face, seed):
     """On other faces, too, and with atoms off their sites, no atom inside lacks a neighbour of the ideal crystal."""
-    atoms = face('Li', (6, 6, 12), a=A, vacuum=15.0, orthogonal=True)
+    atoms = face('Li', (6, 6, 24), a=A, vacuum=15.0, orthogonal=True)
     atoms.pbc = (True, True, False)
     ideal = structure_types(as_data(atoms)) == STRUCTURES.index('bcc')
     atoms.rattle(0.05, seed=seed)
-    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, 0.75 * A)
+    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH)
     assert not (inside & ~ideal).any()
     assert inside.sum() >= 0.6 * ideal.sum()
 
 
 def test_atoms_around_a_void_are_not_inside():
     atoms, _ = cut_cube(crystal(8), 3, 2)
-    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, 0.75 * A)
+    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH)
     ideal = structure_types(as_data(atoms)) == STRUCTURES.index('bcc')
     assert inside.sum() < len(atoms)
     assert not (inside & ~ideal).any()
@@ -55,7 +58,7 @@ def test_atoms_around_a_void_are_not_inside():
 
 def test_everything_is_inside_without_a_surface():
     atoms = crystal(6)
-    assert atoms_inside(as_data(atoms), everything(atoms), 3.0, 0.75 * A).all()
+    assert atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH).all()
 
 
 def test_no_members_have_no_share():

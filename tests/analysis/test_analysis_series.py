@@ -36,6 +36,14 @@ def test_restart_written_into_the_same_dump(tmp_path):
     assert steps(path) == ([0, 100, 200, 300], 2, ())
 
 
+@pytest.mark.parametrize('piece', [1, 7, 33, 64, 100, 4096])
+def test_frames_are_found_in_pieces(tmp_path, monkeypatch, piece):
+    """Headers across the border of two pieces are found, and found once."""
+    monkeypatch.setattr('aiida_liheal.analysis.trajectory._PIECE', piece)
+    written = [0, 5, 10, 123456789, 1234567890123]
+    assert steps(write_dump(tmp_path / '0.dump', *[frame(s, 3) for s in written])) == (written, 0, ())
+
+
 def test_a_dump_that_died_before_its_first_frame(tmp_path):
     first = write_dump(tmp_path / '0.dump', frame(0), frame(100))
     assert steps(first, write_dump(tmp_path / '1.dump', '')) == ([0, 100], 0, ())
