@@ -190,9 +190,23 @@ def training_input(
 
 
 def architecture_of(content: dict[str, Any]) -> dict[str, Any]:
-    """The settings that fix the shape of the nets of a DeePMD-kit input: what must be equal to go on from a model."""
+    """The settings that fix the shape of the nets of a DeePMD-kit input: what must be equal to go on from a model.
+
+    Raises ValueError if the model is built in a way that these settings do not have.
+    """
     descriptor = content['model']['descriptor']
     fitting = content['model']['fitting_net']
+    fixed = {
+        'descriptor.type': (descriptor['type'], 'se_e2_a'),
+        'descriptor.type_one_side': (descriptor.get('type_one_side', False), True),
+        'descriptor.resnet_dt': (descriptor.get('resnet_dt', False), False),
+        'fitting_net.resnet_dt': (fitting.get('resnet_dt', True), True),
+    }
+    for key, (given, needed) in fixed.items():
+        if given != needed:
+            raise ValueError(
+                f'the model was trained with {key} = {given}; its weights can be taken over from {needed} only'
+            )
     return {
         'cutoff_A': descriptor['rcut'],
         'smooth_A': descriptor['rcut_smth'],

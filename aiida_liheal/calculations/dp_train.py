@@ -126,7 +126,11 @@ class DpTrainCalculation(CalcJob):
         if 'start_from' not in inputs or inputs['start_from'].training_input is None:
             return None
         settings = DpTrainSettings.model_validate(inputs['settings'].get_dict())
-        for key, value in architecture_of(inputs['start_from'].training_input).items():
+        try:
+            given = architecture_of(inputs['start_from'].training_input)
+        except ValueError as error:
+            return f'start_from: {error}'
+        for key, value in given.items():
             wanted = getattr(settings, key)
             if (tuple(value) if isinstance(value, list) else value) != wanted:
                 return (

@@ -17,7 +17,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.trust import TrustCounts
 from aiida_liheal.workchains.explore import ExploreWorkChain
 from aiida_liheal.workchains.label import LabelWorkChain
-from aiida_liheal.workchains.protocol import ProtocolMixin
+from aiida_liheal.workchains.protocol import ProtocolMixin, fill
 from aiida_liheal.workchains.train import TrainWorkChain
 
 __all__ = ('LearnWorkChain', 'judge', 'round_seed')
@@ -228,7 +228,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
         )
         train = TrainWorkChain.get_builder_from_protocol(
             codes['dp'],
-            dict(frames or {'frames': some}),
+            frames,
             start_from=start_from,
             protocol=protocol,
             overrides=inputs['train'],
@@ -248,10 +248,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             ('train', train, ('frames', 'start_from', 'seed')),
             ('explore', explore, ('potentials', 'seed')),
         ):
-            content = inner._inputs(prune=True)
-            for name in left_out:
-                content.pop(name, None)
-            builder[verb]._update(content)
+            fill(builder[verb], inner._inputs(prune=True), left_out)
         builder.n_rounds = Int(inputs['n_rounds'])
         builder.convergence = Dict(inputs['convergence'])
         builder.go_on_training = Bool(inputs['go_on_training'])
@@ -295,7 +292,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             child = self.ctx[f'labels_{number}'][name]
             if 'summary' in child.outputs:
                 self.ctx.records[f'r{number}_label_{name}'] = child.outputs.summary
-            for batch, shard in child.outputs.get('frames', {}).items():
+            for batch, shard in (dict(child.outputs.frames) if 'frames' in child.outputs else {}).items():
                 self.ctx.shards[f'r{number}_{name}_{batch}'] = shard
                 self.out(f'frames.r{number}_{name}_{batch}', shard)
             if not child.is_finished_ok:
@@ -350,7 +347,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
         self.ctx.records[f'r{number}_judgement'] = judgement
         self.ctx.outcome = judgement['outcome']
         self.report(f'round {number}: {self.ctx.outcome}')
-        self.ctx.to_label = dict(child.outputs.get('candidates', {}))
+        self.ctx.to_label = dict(child.outputs.candidates) if 'candidates' in child.outputs else {}
         self.ctx.number += 1
         return None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from importlib.resources import files
 from typing import Any
 
 import yaml
+from aiida.engine.processes.builder import ProcessBuilderNamespace
 
-__all__ = ('ProtocolMixin', 'merge')
+__all__ = ('ProtocolMixin', 'fill', 'merge')
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -65,3 +67,28 @@ class ProtocolMixin:
         if unknown:
             raise ValueError(f'unknown override {", ".join(unknown)}; allowed are {", ".join(sorted(inputs))}')
         return merge(inputs, overrides)
+
+
+def fill(target: ProcessBuilderNamespace, content: Mapping[str, Any], left_out: tuple[str, ...] = ()) -> None:
+    """Set the inputs of a builder's namespace from those of another builder, port by port.
+
+    A namespace set as a whole is checked before its defaults are in; `metadata.options.resources` would be missing.
+
+    Parameters
+    ----------
+    target : ProcessBuilderNamespace
+        Namespace to set.
+    content : mapping
+        Inputs, such as `builder._inputs(prune=True)`.
+    left_out : tuple of str
+        Ports at the top of `content` that `target` does not have.
+    """
+    for name, value in content.items():
+        if name in left_out:
+            continue
+        inner = getattr(target, name, None)
+        # a namespace without ports of its own takes whatever keys there are, as a whole
+        if isinstance(value, Mapping) and isinstance(inner, ProcessBuilderNamespace) and len(inner._port_namespace):
+            fill(inner, value)
+        else:
+            setattr(target, name, value)

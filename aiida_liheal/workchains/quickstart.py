@@ -21,7 +21,7 @@ from aiida_liheal.structures.settings import Element, Settings
 from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.learn import LearnWorkChain, round_seed
-from aiida_liheal.workchains.protocol import ProtocolMixin
+from aiida_liheal.workchains.protocol import ProtocolMixin, fill
 
 __all__ = ('QuickstartWorkChain', 'StructureSettings', 'make_structures')
 
@@ -158,16 +158,11 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
         )
         builder = cls.get_builder()
         content = learn._inputs(prune=True)
-        for name in ('seed', 'to_label'):
-            content.pop(name)
         content['explore'].pop('structures')
-        builder.learn._update(content)
+        fill(builder.learn, content, ('seed', 'to_label'))
         for verb, process in (('deposit', DepositWorkChain), ('heal', HealWorkChain)):
             inner = process.get_builder_from_protocol(codes, start_from, protocol='fast', overrides=inputs[verb])
-            content = inner._inputs(prune=True)
-            for name in ('seed', 'potentials'):
-                content.pop(name)
-            builder[verb]._update(content)
+            fill(builder[verb], inner._inputs(prune=True), ('seed', 'potentials'))
         builder.structures = Dict(chosen.model_dump(mode='json'))
         builder.seed = Int(seed)
         return builder

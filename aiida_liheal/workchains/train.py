@@ -181,7 +181,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
     def get_builder_from_protocol(
         cls,
         code: Code,
-        frames: Mapping[str, FramesData],
+        frames: Mapping[str, FramesData] | None = None,
         seed: int = 0,
         start_from: Mapping[str, PotentialData] | None = None,
         protocol: str | None = None,
@@ -194,8 +194,8 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
         ----------
         code : Code
             The `dp` executable.
-        frames : mapping of str to FramesData
-            Labelled shards by name.
+        frames : mapping of str to FramesData, optional
+            Labelled shards by name; set them on the builder later if not given.
         seed : int
             Seed of the committee.
         start_from : mapping of str to PotentialData, optional
@@ -221,7 +221,8 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
         DpTrainSettings.read({**settings, 'seed': 0})
         builder = cls.get_builder()
         builder.dp.code = code
-        builder.frames = dict(frames)
+        if frames:
+            builder.frames = dict(frames)
         builder.settings = Dict(settings)
         builder.seed = Int(seed)
         builder.n_members = Int(inputs['n_members'])
