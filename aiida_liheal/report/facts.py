@@ -1,0 +1,296 @@
+"""The numbers that a person wants first: one list for the page and for the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from aiida.orm import ArrayData
+
+from aiida_liheal.report.tree import Step, Tree
+
+__all__ = ('Fact', 'conclusions', 'facts', 'outcome')
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the short table: the stage, what it is, its value with unit, and a remark."""
+
+    stage: str
+    name: str
+    value: str
+    remark: str = ''
+
+
+def facts(tree: Tree) -> list[Fact]:
+    """The short table of a process, in the order of the chain. Stages without results are left out."""
+    found: list[Fact] = []
+    found += _labels(tree)
+    for step in _outermost(tree, 'TrainWorkChain', 'DpTrainCalculation'):
+        found += _training(tree, step)
+    for step in tree.named('ExploreWorkChain'):
+        found += _exploration(step)
+    for step in tree.named('LearnWorkChain'):
+        summary = step.result('summary')
+        if summary:
+            found.append(Fact('learn', 'outcome', str(summary['outcome']), f'{summary["n_rounds"]} rounds'))
+    for step in simulations(tree):
+        found += _simulation(step)
+    return found
+
+
+def digits(value: float) -> str:
+    """A number with three digits that count."""
+    return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+
+
+def simulations(tree: Tree) -> list[Step]:
+    """The steps that ran one simulation each: the verbs, or a bare run or analysis if there is no verb."""
+    verbs = tree.named('DepositWorkChain', 'HealWorkChain')
+    if verbs:
+        return verbs
+    bare = tree.named('MdWorkChain') or [
+        step for step in tree.named('LammpsCalculation') if step.result('results').get('kind') in ('deposit', 'heal')
+    ]
+    return bare or tree.named('AnalyseCalculation')
+
+
+def _outermost(tree: Tree, *names: str) -> list[Step]:
+    """Steps of the first of these names that there are any of."""
+    return next((steps for name in names if (steps := tree.named(name))), [])
+
+
+def _labels(tree: Tree) -> list[Fact]:
+    made = dropped = not_tried = 0
+    causes: list[str] = []
+    seconds = 0.0
+    steps = [step for step in _outermost(tree, 'LabelWorkChain', 'GpawCalculation') if step.result('summary')]
+    for step in steps:
+        summary = step.result('summary')
+        made += summary['n_made']
+        dropped += summary['n_dropped']
+        not_tried += summary.get('n_not_tried', 0)
+        causes += [str(frame['cause']) for frame in summary.get('dropped', [])]
+        seconds += (summary.get('seconds_per_frame') or 0.0) * summary['n_made']
+    if not steps:
+        return []
+    pace = f'{seconds / made:.0f} s a frame on one core' if made and seconds else ''
+    found = [
+        Fact('label', 'labels made', str(made), pace),
+        Fact('label', 'labels dropped', str(dropped), '; '.join(dict.fromkeys(causes))),
+    ]
+    if not_tried:
+        found.append(Fact('label', 'frames not tried', str(not_tried)))
+    return found
+
+
+def _training(tree: Tree, step: Step) -> list[Fact]:
+    summary = step.result('summary')
+    if not summary:
+        return []
+    stage = step.title if step.depth else 'train'
+    members = summary.get('n_members', 1)
+    plural = 's' * (members != 1)
+    found = [
+        Fact(
+            stage,
+            'trained on',
+            f'{summary["n_train"]} frames',
+            f'{members} member{plural}, {summary["n_steps"]} steps; {summary["n_holdout"]} frames held out',
+        )
+    ]
+    ends = [end for other in tree.below(step) if (end := _end_of_curve(other)) is not None]
+    if ends:
+        energy, force = np.sqrt(np.mean(np.square(ends), axis=0)) * 1000
+        found.append(
+            Fact(
+                stage,
+                'training RMSE',
+                f'{digits(energy)} meV/atom, {digits(force)} meV/Å',
+                'batches of the last tenth of the learning curve, over the members',
+            )
+        )
+    for domain, errors in summary['holdout'].items():
+        parts, worst = [], []
+        for key, unit in (('energy_rmse_meV_per_atom', 'meV/atom'), ('force_rmse_meV_per_A', 'meV/Å')):
+            if key not in errors:
+                continue
+            value = errors[key]
+            if isinstance(value, dict):
+                parts.append(f'{digits(value["mean"])} {unit}')
+                worst.append(f'{digits(value["worst"])} {unit}')
+            else:
+                parts.append(f'{digits(value)} {unit}')
+        remark = f'{errors["n_frames"]} frames' + (f'; worst member {", ".join(worst)}' if members > 1 else '')
+        found.append(Fact(stage, f'held-out RMSE, {domain}', ', '.join(parts), remark))
+    return found
+
+
+def _end_of_curve(step: Step) -> tuple[float, float] | None:
+    """Training RMSE of energy (eV/atom) and force (eV/Å) over the last tenth of the learning curve of a job."""
+    node = step.outputs.get('learning_curve')
+    if step.name != 'DpTrainCalculation' or not isinstance(node, ArrayData):
+        return None
+    names = node.get_arraynames()
+    # without held-out frames the columns carry no suffix
+    suffix = '_trn' if 'rmse_f_trn' in names else ''
+    if f'rmse_f{suffix}' not in names:
+        return None
+    pair = []
+    for what in 'ef':
+        column = node.get_array(f'rmse_{what}{suffix}')
+        column = column[-max(1, len(column) // 10) :]
+        pair.append(float(np.sqrt(np.mean(np.square(column)))))
+    return pair[0], pair[1]
+
+
+def _exploration(step: Step) -> list[Fact]:
+    summary = step.result('summary')
+    if not summary:
+        return []
+    stage = step.title if step.depth else 'explore'
+    counts = {key: summary[f'n_{key}'] for key in ('accurate', 'candidate', 'failed', 'missing')}
+    total = sum(counts.values())
+    deviations = []
+    for name, system in summary['systems'].items():
+        mean, largest = system['mean_max_devi_f_eV_per_A'], system['max_devi_f_eV_per_A']
+        if mean is not None and largest is not None:
+            deviations.append(f'{name} {mean:.3f} (largest {largest:.3f})')
+    found = [
+        Fact(
+            stage,
+            'frames seen',
+            str(total),
+            ', '.join(f'{count} {key}' for key, count in counts.items() if count),
+        )
+    ]
+    if deviations:
+        found.append(Fact(stage, 'deviation of forces', f'{", ".join(deviations)} eV/Å', 'mean of the frames'))
+    found.append(Fact(stage, 'chosen to label', str(summary['n_chosen']), f'{summary["n_left_out"]} left out'))
+    return found
+
+
+def analysis_of(step: Step) -> dict[str, Any]:
+    """Summary of the analysis of a simulation; empty if there is none."""
+    return step.result('analysis__summary') or (step.result('summary') if step.name == 'AnalyseCalculation' else {})
+
+
+def kind_of(step: Step) -> str:
+    """`deposit`, `heal`, or what the step is called."""
+    return {'DepositWorkChain': 'deposit', 'HealWorkChain': 'heal'}.get(
+        step.name, step.result('results').get('kind', step.verb)
+    )
+
+
+def share_key(series: Any, structure: str = 'bcc') -> str:
+    """Name of the share of a structure over all atoms: of averaged positions where there are any."""
+    averaged = f'{structure}_share_averaged'
+    return averaged if averaged in series else f'{structure}_share'
+
+
+def _simulation(step: Step) -> list[Fact]:
+    stage = kind_of(step)
+    found: list[Fact] = []
+    runs = step.result('results').get('runs', [])
+    if runs and 'n_final' in runs[0]:
+        run = runs[0]
+        if stage == 'deposit':
+            landed = run['n_inserted'] - run['n_lost']
+            in_flight = (analysis_of(step).get('end') or {}).get('atoms_in_flight')
+            remark = f'{run["n_inserted"]} inserted, {run["n_lost"]} lost'
+            if in_flight is not None:
+                landed -= in_flight
+                remark += f', {in_flight} still in flight'
+            found.append(Fact(stage, 'atoms deposited', str(landed), remark))
+        balance = f'{run["n_start"]} + {run["n_inserted"]} - {run["n_lost"]} = {run["n_final"]}'
+        found.append(Fact(stage, 'atom balance', balance, 'start + inserted - lost = end'))
+    if runs and runs[0].get('n_steps'):
+        run = runs[0]
+        remark = f'{run["katom_step_per_s"]:.1f} katom-step/s' if run.get('katom_step_per_s') else ''
+        found.append(Fact(stage, 'MD steps', f'{run["last_step"]} of {run["n_steps"]}', remark))
+    analysis = analysis_of(step)
+    start, end = analysis.get('start', {}), analysis.get('end', {})
+    if stage != 'deposit' and start.get('void_volume_A3') is not None:
+        healed = analysis.get('healed_at_ps')
+        remark = f'closed at {healed:.2f} ps' if healed is not None else f'open at {end["time_ps"]:.2f} ps'
+        found.append(
+            Fact(stage, 'void volume', f'{start["void_volume_A3"]:.0f} → {end["void_volume_A3"]:.0f} Å³', remark)
+        )
+    if stage == 'deposit' and start.get('film_height_A') is not None and end.get('film_height_A') is not None:
+        found.append(Fact(stage, 'height of the film', f'{start["film_height_A"]:.1f} → {end["film_height_A"]:.1f} Å'))
+    key = share_key(end)
+    if key in end and key in start:
+        remark = 'a-CNA, all atoms' + (', positions averaged' if key.endswith('averaged') else '')
+        found.append(Fact(stage, 'BCC share', f'{start[key]:.2f} → {end[key]:.2f}', remark))
+    return found
+
+
+def outcome(step: Step) -> str:
+    """How a process stands beyond its state, in one sentence; empty if there is nothing to add."""
+    match step.state:
+        case 'finished':
+            return 'Taken from an equal process that ran before.' if step.is_cached else ''
+        case 'failed':
+            kind = {2: 'bad inputs', 3: 'unrecoverable', 4: 'can be gone on with', 5: 'did not converge'}
+            known = kind.get((step.node.exit_status or 0) // 100)
+            return f'Ended with exit code {step.node.exit_status}' + (f' ({known})' if known else '') + '.'
+        case 'killed':
+            return 'Killed before its end.'
+        case 'excepted':
+            return 'Stopped by an exception in the workflow itself.'
+        case _:
+            return f'Not over yet: {step.state}.'
+
+
+def next_step(tree: Tree) -> str:
+    """What to do next, for a process that did not end well; empty if it did."""
+    root = tree.root
+    pk = root.pk
+    match root.state:
+        case 'failed':
+            return f'{root.message[:1].upper()}{root.message[1:]}.' if root.message else ''
+        case 'killed':
+            restart = f' or go on with `aiida-liheal launch {root.verb} --restart {pk}`'
+            return 'Run it again; with caching on, what was finished is not done twice' + (
+                f'{restart}.' if root.name in ('DepositWorkChain', 'HealWorkChain') else '.'
+            )
+        case 'excepted':
+            return f'{root.message}. `verdi process report {pk}` has the whole trace; please report it.'
+        case 'finished' | 'unknown':
+            return ''
+        case _:
+            return f'`aiida-liheal status {pk}` shows how far it is; make this page again when it is over.'
+
+
+def conclusions(tree: Tree) -> list[str]:
+    """What came out, a sentence a stage."""
+    said: list[str] = []
+    for step in tree.named('LearnWorkChain'):
+        summary = step.result('summary')
+        if summary:
+            rounds = summary['n_rounds']
+            said.append(
+                f'Learning: {summary["outcome"]} ({rounds} round{"s" * (rounds != 1)}, '
+                f'{summary["n_labels_made"]} labels made, {summary["n_labels_dropped"]} dropped).'
+            )
+    if not said and tree.root.name in ('LabelWorkChain', 'GpawCalculation', 'TrainWorkChain', 'ExploreWorkChain'):
+        said += [f'{fact.name[:1].upper()}{fact.name[1:]}: {fact.value}.' for fact in facts(tree)]
+    for step in simulations(tree):
+        analysis, stage = analysis_of(step), kind_of(step)
+        start, end = analysis.get('start', {}), analysis.get('end', {})
+        if stage == 'heal' and start.get('void_volume_A3') is not None:
+            healed = analysis.get('healed_at_ps')
+            volumes = f'{start["void_volume_A3"]:.0f} Å³ at the start, {end["void_volume_A3"]:.0f} Å³ at the end'
+            said.append(
+                f'The void closed at {healed:.2f} ps and stayed closed ({volumes}, {end["time_ps"]:.2f} ps).'
+                if healed is not None
+                else f'The void did not close for good within {end["time_ps"]:.2f} ps ({volumes}).'
+            )
+        runs = step.result('results').get('runs', [])
+        if stage == 'deposit' and runs and 'n_final' in runs[0]:
+            run = runs[0]
+            heights = [value.get('film_height_A') for value in (start, end)]
+            grown = '' if None in heights else f'; the film grew from {heights[0]:.1f} to {heights[1]:.1f} Å'
+            said.append(f'{run["n_inserted"]} atoms were sent onto the slab, {run["n_lost"]} were lost{grown}.')
+    return said
