@@ -21,7 +21,7 @@ else
 fi
 if command -v ldconfig >/dev/null 2>&1; then list=$(ldconfig -p); else list=$(/sbin/ldconfig -p); fi
 echo "$list" | grep -q 'libvulkan\.so\.1' || wished="$wished libvulkan1"
-ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 || wished="$wished mesa-vulkan-drivers"
+ls /usr/share/vulkan/icd.d /etc/vulkan/icd.d 2>/dev/null | grep -q '\.json$' || wished="$wished mesa-vulkan-drivers"
 
 missing=$(echo "$needed$wished" | sed 's/^ *//')
 [ -n "$missing" ] || exit 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +18,7 @@ _PERFORMANCE = re.compile(r'([\d.eE+-]+) ([kMG]?)atom-step/s')
 _LOOP = re.compile(r'^Loop time of ([\d.eE+-]+) on (\d+) procs? for (\d+) steps with (\d+) atoms')
 _LOST = re.compile(r'Lost atoms: original (\d+) current (\d+)')
 _WALL = re.compile(r'^Total wall time: (\d+):(\d\d):(\d\d)')
+_RESTART = re.compile(r'restart\.(\d+)')
 _KATOM = {'': 1e-3, 'k': 1.0, 'M': 1e3, 'G': 1e6}
 
 
@@ -113,7 +114,11 @@ def read_log(path: str | Path) -> Log:
             elif match := _WALL.match(line):
                 values['finished'] = not values['errors']
                 values['wall_time_s'] = 3600.0 * int(match[1]) + 60 * int(match[2]) + int(match[3])
-    return Log(thermo=_merge(blocks), **values)
+    return Log(thermo=merge_thermo([_table(*block) for block in blocks]), **values)
+
+
+def _table(names: list[str], rows: list[list[float]]) -> dict[str, NDArray]:
+    return dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True))
 
 
 def _numbers(words: list[str], expected: int) -> list[float] | None:
@@ -126,19 +131,27 @@ def _numbers(words: list[str], expected: int) -> list[float] | None:
         return None
 
 
-def _merge(blocks: list[tuple[list[str], list[list[float]]]]) -> dict[str, NDArray]:
-    """Columns that all blocks have; of a step that comes twice, at the border of two runs, the later line."""
-    blocks = [(names, rows) for names, rows in blocks if rows]
-    if not blocks:
+def merge_thermo(tables: Sequence[dict[str, NDArray]]) -> dict[str, NDArray]:
+    """Thermo of runs that go on from one another as one table: the columns that all of them have, each step once.
+
+    What a run did after the step that the next one begins with is dropped: it was done again.
+    """
+    tables = [table for table in tables if len(table.get('Step', ()))]
+    if not tables:
         return {}
-    names = [name for name in blocks[0][0] if all(name in other for other, _ in blocks)]
-    by_step = {}
-    for block_names, rows in blocks:
-        columns = [block_names.index(name) for name in names]
-        for row in rows:
-            by_step[row[block_names.index('Step')]] = [row[column] for column in columns]
-    table = np.array(list(by_step.values()))
-    return dict(zip(names, table.T, strict=True))
+    names = [name for name in tables[0] if all(name in other for other in tables)]
+    begins = [table['Step'][0] for table in tables[1:]] + [np.inf]
+    kept = [table['Step'] < min(begins[index:]) for index, table in enumerate(tables)]
+    return {name: np.concatenate([t[name][k] for t, k in zip(tables, kept, strict=True)]) for name in names}
+
+
+def restart_steps(names: Iterable[str]) -> list[int]:
+    """Steps of the files named `restart.<step>` among `names`, rising.
+
+    The last file may be incomplete if the run was killed while it wrote; LAMMPS then refuses it with an error.
+    """
+    matches = (_RESTART.fullmatch(name) for name in names)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def read_model_devi(path: str | Path) -> dict[str, NDArray]:

@@ -14,6 +14,8 @@ from aiida_liheal.structures.settings import Element, Seed, Settings
 PAPER_FLUX = 0.127
 # Insertions come every whole number of steps; a rate that this rounding changes by more is refused.
 _RATE_TOLERANCE = 0.05
+# Atoms that may lie within `near_A` below the source on average: random places are found up to about 0.5.
+_MAX_CROWD = 0.4
 # Steps between two checks of the wall clock and of which atoms are thermostatted.
 CHECK_EVERY = 100
 
@@ -110,7 +112,12 @@ class DepositSettings(TrajectorySettings):
     clearance_A: float = Field(
         default=10.0, gt=0, description='least distance that must remain between the film and the source, in Å'
     )
-    near_A: float = Field(default=2.5, gt=0, description='an atom is not inserted closer than this to another, in Å')
+    near_A: float = Field(
+        default=6.0,
+        gt=0,
+        description='no atom starts closer than this to another, in Å; beyond the reach of the potential, atoms in '
+        'flight never meet and keep their speed',
+    )
 
     @model_validator(mode='before')
     @classmethod
@@ -148,7 +155,20 @@ class DepositSettings(TrajectorySettings):
                 f'rate would be {1 / (every * self.timestep_ps):.4g} atoms/ps, more than {_RATE_TOLERANCE:.0%} off; '
                 'take a lower rate or a shorter time step'
             )
+        self._check_crowding(rate / area_nm2)
         return InsertionSchedule(every_steps=every, n_insert=math.floor((self.n_steps - 1) / every) + 1)
+
+    def _check_crowding(self, flux: float) -> None:
+        """Refuse a stream so dense that an atom finds no place at the source."""
+        density = flux / (self.speed_m_per_s / 1000)
+        crowd = density * 2 / 3 * math.pi * (self.near_A / 10) ** 3
+        if crowd > _MAX_CROWD:
+            largest = self.near_A * (_MAX_CROWD / crowd) ** (1 / 3)
+            raise ValueError(
+                f'near_A = {self.near_A} Å: at {flux:.3g} atoms/ps/nm^2 and {self.speed_m_per_s} m/s a new atom has '
+                f'{crowd:.2g} others within this distance and may find no place; take at most {largest:.2f} Å, a lower '
+                'rate, or a higher speed'
+            )
 
 
 class HealSettings(TrajectorySettings):

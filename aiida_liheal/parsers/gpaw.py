@@ -91,7 +91,7 @@ class GpawParser(Parser):
         try:
             with np.load(path, allow_pickle=False) as archive:
                 labelled = label_frames(given.get_frames(), dict(archive))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             return codes.ERROR_NO_OUTPUT.format(name=GpawCalculation.LABELS, cause=error)
         if len(labelled):
             self.out('frames', FramesData(labelled, domain=given.domain))

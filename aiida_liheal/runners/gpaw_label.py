@@ -29,6 +29,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ from ase.stress import voigt_6_to_full_3x3_stress
 CONVERGED, NOT_CONVERGED, FAILED = 'converged', 'not_converged', 'failed'
 #: Longest time in s between two updates of `labels.npz` and `status.json` while frames finish.
 COLLECT_EVERY_S = 10.0
+#: Time in s after which a request to stop is noticed.
+LOOK_EVERY_S = 0.5
+#: Requests to stop: what is finished is collected first.
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 #: Settings that say how frames are computed, not what comes out: no part of a record's fingerprint.
 NOT_IN_FINGERPRINT = ('n_workers', 'min_distance_A')
 
@@ -211,6 +216,7 @@ class Batch:
         self.versions: dict[str, Any] = {}
         self.error: dict[str, str] | None = None
         self.collected = 0.0
+        self.stopped = 0
         for name in ('labels', 'logs'):
             (folder / name).mkdir(exist_ok=True)
 
@@ -267,7 +273,8 @@ class Batch:
 
     def run_one(self, index: int) -> None:
         """Label one frame and write its record: the body of a worker process."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for signum in STOPPING:
+            signal.signal(signum, signal.SIG_DFL)
         try:
             record = label(self.images[index], self.settings, self.folder / 'logs' / f'frame_{index:05d}.txt')
         # whatever goes wrong with one frame is written down as its cause, and the other frames go on
@@ -280,20 +287,23 @@ class Batch:
         n_workers = self.settings['n_workers'] or len(os.sched_getaffinity(0))
         # the costly ones first, so that no worker is left alone with one at the end; cost grows about as
         # (atoms in the cell)^2 x k-points, and k-points go as 1/volume
-        cost = [len(atoms) ** 2 / atoms.get_volume() for atoms in self.images]
-        waiting = sorted((i for i in range(len(self.images)) if i not in self.records), key=lambda i: cost[i])
+        cost = [-(len(atoms) ** 2) / atoms.get_volume() for atoms in self.images]
+        waiting = deque(sorted((i for i in range(len(self.images)) if i not in self.records), key=cost.__getitem__))
         # forked, not spawned: importing GPAW takes seconds, and no threads are about
         context = multiprocessing.get_context('fork')
         running: dict[Any, tuple[int, Any]] = {}
+        # a handler that raised could do so inside a fork, where Python drops exceptions; so it sets a flag
+        for signum in STOPPING:
+            signal.signal(signum, self.ask_to_stop)
         try:
-            while waiting or running:
+            while (waiting or running) and not self.stopped:
                 while waiting and len(running) < n_workers:
-                    index = waiting.pop()
+                    index = waiting.popleft()
                     self.record_path(index).unlink(missing_ok=True)
                     process = context.Process(target=self.run_one, args=(index,))
                     process.start()
                     running[process.sentinel] = (index, process)
-                for sentinel in wait(list(running)):
+                for sentinel in wait(list(running), timeout=LOOK_EVERY_S):
                     index, process = running.pop(sentinel)
                     process.join()
                     self.finish(index, int(process.exitcode or 0))
@@ -301,6 +311,10 @@ class Batch:
             for _, process in running.values():
                 process.kill()
                 process.join()
+
+    def ask_to_stop(self, signum: int, _: Any) -> None:
+        """Stop at the next look when the scheduler (SIGTERM) or a person (Ctrl-C) asks for it."""
+        self.stopped = signum
 
     def finish(self, index: int, exitcode: int) -> None:
         """Take in the record of a frame whose process ended."""
@@ -351,14 +365,8 @@ class Batch:
         self.collected = time.perf_counter()
 
 
-def stop(signum: int, _: Any) -> None:
-    """End as on Ctrl-C when the scheduler asks for it: what is finished is collected first."""
-    raise SystemExit(128 + signum)
-
-
 def main(folder: Path) -> int:
-    """Label the frames of a folder; 0 if every frame was tried, 1 if nothing could be labelled."""
-    signal.signal(signal.SIGTERM, stop)
+    """Label the frames of a folder; 0 if every frame was tried, 1 if none can be, 128 + n after signal n."""
     batch = Batch(folder)
     try:
         batch.check_setups()
@@ -372,7 +380,7 @@ def main(folder: Path) -> int:
         batch.collect()
     n_converged = sum(record['status'] == CONVERGED for record in batch.records.values())
     print(f'{n_converged} of {len(batch.images)} frames labelled', flush=True)
-    return 1 if batch.error else 0
+    return 1 if batch.error else 128 + batch.stopped if batch.stopped else 0
 
 
 if __name__ == '__main__':

@@ -32,15 +32,19 @@ def plan_exploration(stage: Dict, system: Str, structures: FramesData, trust: Di
 
 
 @calcfunction
-def select_frames(n_max: Int, seed: Int, results: Any = None, candidates: Any = None) -> dict[str, Any]:
+def select_frames(n_max: Int, seed: Int, **nodes_by_system: Any) -> dict[str, Any]:
     """At most `n_max` candidates over all systems, and a summary of what was seen, chosen and left out.
 
-    `results` and `candidates` hold a node a system.
+    For each system there is `results_<system>` and, if it gave candidates, `candidates_<system>`.
     """
+    results, candidates = (
+        {key.removeprefix(part): node for key, node in nodes_by_system.items() if key.startswith(part)}
+        for part in ('results_', 'candidates_')
+    )
     systems = sorted(results)
     trust_by_run = []
     rows: list[tuple[str, Any]] = []
-    content = {name: shard.get_frames() for name, shard in (candidates or {}).items()}
+    content = {name: shard.get_frames() for name, shard in candidates.items()}
     for name in systems:
         for number in range(len(results[name].get_dict()['runs'])):
             indices = np.flatnonzero(content[name].extra['run'] == number) if name in content else np.zeros(0, int)
@@ -246,10 +250,9 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
         if failed:
             causes = '; '.join(f'{name}<{job.pk}>: {job.exit_message}' for name, job in sorted(failed.items()))
             return self.exit_codes.ERROR_JOB_FAILED.format(systems=', '.join(sorted(failed)), causes=causes)
-        arguments: dict[str, Any] = {'results': results}
-        if candidates:
-            arguments['candidates'] = candidates
-        chosen = select_frames(self.inputs.max_candidates, self.inputs.seed, **arguments)
+        nodes = {f'results_{name}': node for name, node in results.items()}
+        nodes |= {f'candidates_{name}': node for name, node in candidates.items()}
+        chosen = select_frames(self.inputs.max_candidates, self.inputs.seed, **nodes)
         self.out('summary', chosen['summary'])
         for name, shard in chosen.get('candidates', {}).items():
             self.out(f'candidates.{name}', shard)
