@@ -32,7 +32,7 @@ class AnalyseCalculation(CalcJob):
     """
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
         define_options(spec, 'liheal.analyse')

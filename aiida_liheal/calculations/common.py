@@ -42,7 +42,7 @@ def settings_validator(model: type[BaseModel]) -> Callable[[Dict | None, Any], s
 
 def define_options(spec: CalcJobProcessSpec, parser: str, withmpi: bool = False) -> None:
     """Give a job's options our defaults: its parser, one machine with one process, one thread."""
-    options = spec.inputs['metadata']['options']  # type: ignore[index]
+    options = spec.inputs['metadata']['options']
     options['parser_name'].default = parser
     options['withmpi'].default = withmpi
     options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}

@@ -22,7 +22,7 @@ class DpTestCalculation(CalcJob):
     """Energies, forces and virials of a Deep Potential against the labels of given frames."""
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
         define_options(spec, 'liheal.dp_test')

@@ -38,7 +38,7 @@ class DpTrainCalculation(CalcJob):
     _TEST_OUTPUT = 'test.log'
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
         define_options(spec, 'liheal.dp_train')

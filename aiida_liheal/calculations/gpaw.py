@@ -89,7 +89,7 @@ class GpawCalculation(CalcJob):
     LABELS = 'labels.npz'
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
         define_options(spec, 'liheal.gpaw')

@@ -56,10 +56,11 @@ def plan_runs(stage: SystemStage, n_structures: int, seed: int) -> list[dict[str
         Settings of kind `explore` with `structure`, the index of the start.
     """
     number = min(n_structures, stage.n_structures or n_structures)
-    runs = []
+    runs: list[dict[str, Any]] = []
+    pressures: list[float | None] = [None] if stage.pressures_bar is None else list(stage.pressures_bar)
     for structure in range(number):
         for temperature in stage.temperatures_K:
-            for pressure in stage.pressures_bar or [None]:
+            for pressure in pressures:
                 runs.append(
                     {
                         'structure': structure,

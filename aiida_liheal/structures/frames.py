@@ -131,7 +131,7 @@ class Frames:
             cell=self.cells[index].astype(float),
             pbc=self.pbc[index],
         )
-        results = {}
+        results: dict[str, float | NDArray] = {}
         if self.energies is not None:
             results['energy'] = results['free_energy'] = float(self.energies[index])
         if self.forces is not None:
@@ -240,7 +240,7 @@ class Frames:
 
     def save(self, path: str | Path) -> None:
         """Write an uncompressed npz file."""
-        np.savez(path, allow_pickle=False, **self.to_arrays())  # type: ignore[arg-type]
+        np.savez(path, allow_pickle=False, **self.to_arrays())
 
     @classmethod
     def load(cls, path: str | Path) -> Frames:

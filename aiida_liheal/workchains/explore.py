@@ -90,7 +90,7 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
     _protocol_name = 'explore'
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata'))

@@ -130,7 +130,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         spec.inputs.validator = cls._validate_inputs
         spec.outline(
             cls.setup,
-            while_(cls.has_batches_left)(cls.submit_batches, cls.inspect_batches),  # type: ignore[arg-type]
+            while_(cls.has_batches_left)(cls.submit_batches, cls.inspect_batches),
             cls.results,
         )
         spec.output_namespace(
@@ -176,7 +176,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         missing = [name for name in ('code', 'settings') if name not in given]
         if missing:
             return f'engine is {engine!r}, but {" and ".join(f"{engine}.{name}" for name in missing)} is not given'
-        return ENGINES[engine].explain_batch(inputs['frames'], given['settings'])  # type: ignore[attr-defined]
+        return ENGINES[engine].explain_batch(inputs['frames'], given['settings'])
 
     @classmethod
     def get_builder_from_protocol(
@@ -218,7 +218,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         if unknown:
             raise ValueError(f'unknown override {", ".join(f"{engine}.{key}" for key in unknown)}; allowed is settings')
         settings = Dict(inputs[engine]['settings'])
-        problem = ENGINES[engine].explain_batch(frames, settings)  # type: ignore[attr-defined]
+        problem = ENGINES[engine].explain_batch(frames, settings)
         if problem:
             raise ValueError(problem)
         builder = cls.get_builder()

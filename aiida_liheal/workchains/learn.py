@@ -64,7 +64,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
     _protocol_name = 'learn'
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         spec.expose_inputs(LabelWorkChain, namespace='label', exclude=('frames',))
@@ -167,7 +167,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             if problem:
                 return f'to_label.{name}: {problem}'
         if inputs.get('frames'):
-            problem = TrainWorkChain.spec().inputs['frames'].validator(inputs['frames'], context)  # type: ignore[index,misc]
+            problem = TrainWorkChain.spec().inputs['frames'].validator(inputs['frames'], context)
             if problem:
                 return f'frames: {problem}'
         n_members = inputs['train']['n_members'].value if 'n_members' in inputs.get('train', {}) else 4

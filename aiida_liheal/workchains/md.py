@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from aiida.common import AttributeDict
 from aiida.engine import (
     BaseRestartWorkChain,
@@ -20,39 +18,32 @@ from aiida.engine import (
 from aiida.orm import ArrayData, Dict, Int, RemoteData
 
 from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
+from aiida_liheal.lammps.readers import merge_thermo, restart_steps
+from aiida_liheal.parsers.common import array_data
 
-__all__ = ('MdWorkChain', 'join_thermo', 'restart_steps')
+__all__ = ('MdWorkChain', 'join_thermo', 'latest_restart')
 
 _CODES: Any = LammpsCalculation.exit_codes
-
-
-def restart_steps(folder: RemoteData) -> list[int]:
-    """Steps of the restart files in the folder of a job with one run, in order."""
-    names = folder.listdir(run_folder(0))
-    return sorted(int(match.group(1)) for name in names if (match := re.fullmatch(r'restart\.(\d+)', name)))
 
 
 @calcfunction
 def latest_restart(folder: RemoteData, below: Int) -> Int | ExitCode:
     """Step of the latest restart file in a job's folder before the step `below`."""
-    steps = [step for step in restart_steps(folder) if step < below.value]
+    steps = [step for step in restart_steps(folder.listdir(run_folder(0))) if step < below.value]
     return Int(steps[-1]) if steps else ExitCode(404, f'no restart file before step {below.value}')
 
 
 @calcfunction
 def join_thermo(**segments: ArrayData) -> ArrayData:
     """Thermo of all segments as one: from each, the steps before the next one began; columns that all of them have."""
-    nodes = [segments[name] for name in sorted(segments)]
-    names = [name for name in nodes[0].get_arraynames() if all(name in node.get_arraynames() for node in nodes)]
-    step = f'{run_folder(0)}_step'
-    joined = ArrayData()
-    keep = []
-    for number, node in enumerate(nodes):
-        later = [other.get_array(step)[0] for other in nodes[number + 1 :]]
-        keep.append(node.get_array(step) < min(later, default=np.inf))
-    for name in names:
-        joined.set_array(name, np.concatenate([n.get_array(name)[k] for n, k in zip(nodes, keep, strict=True)]))
-    return joined
+    prefix = f'{run_folder(0)}_'
+    tables = []
+    for name in sorted(segments):
+        arrays = {key: segments[name].get_array(key) for key in segments[name].get_arraynames()}
+        # the reader calls the steps as LAMMPS does
+        tables.append({'Step' if key == f'{prefix}step' else key: array for key, array in arrays.items()})
+    joined = merge_thermo(tables)
+    return array_data({f'{prefix}step' if key == 'Step' else key: array for key, array in joined.items()})
 
 
 class MdWorkChain(BaseRestartWorkChain):
@@ -61,7 +52,7 @@ class MdWorkChain(BaseRestartWorkChain):
     _process_class = LammpsCalculation
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         spec.expose_inputs(LammpsCalculation, namespace='lammps', exclude=('parent_folder', 'restart_step'))

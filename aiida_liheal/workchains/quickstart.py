@@ -92,7 +92,7 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
     _protocol_name = 'quickstart'
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         spec.input(

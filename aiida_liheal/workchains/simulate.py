@@ -57,7 +57,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     _kind: ClassVar[str]
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         crystal: type[Settings] = CRYSTALS[cls._kind]

@@ -68,7 +68,7 @@ class DpTrainBaseWorkChain(BaseRestartWorkChain):
     _process_class = DpTrainCalculation
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs and outline."""
         super().define(spec)
         spec.expose_inputs(DpTrainCalculation, namespace='dp')
@@ -84,7 +84,7 @@ class DpTrainBaseWorkChain(BaseRestartWorkChain):
         super().setup()
         self.ctx.inputs = AttributeDict(self.exposed_inputs(DpTrainCalculation, 'dp'))
 
-    @process_handler(priority=100, exit_codes=[DpTrainCalculation.exit_codes.ERROR_INTERRUPTED])  # type: ignore[attr-defined]
+    @process_handler(priority=100, exit_codes=[DpTrainCalculation.exit_codes.ERROR_INTERRUPTED])
     def go_on_from_checkpoint(self, calculation: Any) -> ProcessHandlerReport | None:
         """Take the last checkpoint of an interrupted training; begin anew if it never wrote one."""
         folder = calculation.outputs.remote_folder
@@ -106,7 +106,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
     _protocol_name = 'train'
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
         spec.expose_inputs(DpTrainCalculation, namespace='dp', include=('code', 'metadata'))
