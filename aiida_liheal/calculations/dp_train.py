@@ -21,7 +21,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.formats import write_deepmd_npy
 from aiida_liheal.structures.frames import Frames
 
-__all__ = ('DpTrainCalculation', 'split_shard')
+__all__ = ('DpTrainCalculation', 'split_shard', 'write_compress_input')
 
 #: Domain of shards that name none.
 ANY_DOMAIN = 'frames'
@@ -163,15 +163,7 @@ class DpTrainCalculation(CalcJob):
         content = training_input(settings, elements, training, holdout, n_frames)
         with folder.open('input.json', 'w', encoding='utf-8') as handle:
             json.dump(content, handle, indent=2)
-        # `dp compress` reads the smallest distance of its table from the data named in the input. Walking through all
-        # frames for it takes minutes; two atoms at the chosen distance say the same.
-        write_deepmd_npy(
-            _closest_pair(settings.table_from_A, elements[0]), folder.get_abs_path('data/closest'), elements
-        )
-        content['training']['training_data'] = {'systems': ['data/closest/g000'], 'batch_size': 1}
-        content['training'].pop('validation_data', None)
-        with folder.open('compress.json', 'w', encoding='utf-8') as handle:
-            json.dump(content, handle, indent=2)
+        write_compress_input(folder, content, settings.table_from_A)
 
         train = ['--tf', 'train', '--skip-neighbor-stat', 'input.json']
         remote_copy_list = []
@@ -217,6 +209,29 @@ class DpTrainCalculation(CalcJob):
         if 'start_from' in self.inputs:
             return tuple(self.inputs.start_from.elements)
         return tuple(sorted({symbol for shard in self.inputs.frames.values() for symbol in shard.elements}))
+
+
+def write_compress_input(folder: Folder, content: dict[str, Any], table_from_A: float) -> None:
+    """Write `compress.json` and the data it names.
+
+    `dp compress` takes the smallest distance of its table from the data of the training. Walking through all frames
+    for it takes minutes; a system of two atoms at the chosen distance says the same.
+
+    Parameters
+    ----------
+    folder : Folder
+        Folder of the job.
+    content : dict
+        The training input of the model.
+    table_from_A : float
+        Smallest distance that the table resolves, in Å.
+    """
+    elements = tuple(content['model']['type_map'])
+    write_deepmd_npy(_closest_pair(table_from_A, elements[0]), folder.get_abs_path('data/closest'), elements)
+    training = {key: value for key, value in content['training'].items() if key != 'validation_data'}
+    training['training_data'] = {'systems': ['data/closest/g000'], 'batch_size': 1}
+    with folder.open('compress.json', 'w', encoding='utf-8') as handle:
+        json.dump({**content, 'training': training}, handle, indent=2)
 
 
 def _closest_pair(distance_A: float, element: str) -> Frames:
