@@ -8,13 +8,14 @@ from typing import Any
 
 from aiida_liheal.data.potential import PotentialData
 
-__all__ = ('BUILTIN', 'builtin_card', 'builtin_committee')
+__all__ = ('BUILTIN', 'builtin_card', 'builtin_committee', 'builtin_folder')
 
 #: Committees by name.
 BUILTIN = ('li',)
 
 
-def _folder(name: str) -> Any:
+def builtin_folder(name: str) -> Any:
+    """Where the files of a shipped committee lie. Raises ValueError if there is no such committee."""
     if name not in BUILTIN:
         raise ValueError(f'there is no shipped potential {name!r}; there are {", ".join(BUILTIN)}')
     return files('aiida_liheal.data.builtin') / name
@@ -25,7 +26,7 @@ def builtin_card(name: str = 'li') -> dict[str, Any]:
 
     Raises ValueError if there is no such committee.
     """
-    return dict(json.loads((_folder(name) / 'card.json').read_text(encoding='utf-8')))
+    return dict(json.loads((builtin_folder(name) / 'card.json').read_text(encoding='utf-8')))
 
 
 def builtin_committee(name: str = 'li') -> dict[str, PotentialData]:
@@ -33,7 +34,7 @@ def builtin_committee(name: str = 'li') -> dict[str, PotentialData]:
 
     Raises ValueError if there is no such committee.
     """
-    folder = _folder(name)
+    folder = builtin_folder(name)
     card = builtin_card(name)
     members = {}
     for member in card['members']:

@@ -1,0 +1,71 @@
+"""Write a finished training of `train_builtin.py` as package data: models, inputs, learning curves and their card.
+
+python benchmarks/export_builtin.py PK [--profile PROFILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from aiida import load_profile, orm
+
+TARGET = Path(__file__).parent.parent / 'aiida_liheal' / 'data' / 'builtin' / 'li'
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pk', help='PK or UUID of the TrainWorkChain')
+    parser.add_argument('--profile', default=None)
+    arguments = parser.parse_args()
+    load_profile(arguments.profile)
+    node = orm.load_node(arguments.pk)
+    outputs = node.outputs
+    TARGET.mkdir(parents=True, exist_ok=True)
+    members = sorted(outputs.potentials)
+    held_out = {}
+    for name in members:
+        potential = outputs.potentials[name]
+        (TARGET / f'{name}.pb').write_bytes(potential.read('frozen'))
+        (TARGET / f'{name}.input.json').write_bytes(potential.read('input'))
+        curve = outputs.learning_curves[name]
+        columns = sorted(curve.get_arraynames(), key=lambda key: (key != 'step', key))
+        table = np.column_stack([curve.get_array(key) for key in columns])
+        np.savetxt(
+            TARGET / f'{name}.learning_curve.csv',
+            table,
+            delimiter=',',
+            header=','.join(columns),
+            fmt='%.6g',
+            comments='',
+        )
+        summary = outputs.summaries[name].get_dict()
+        held_out[name] = {'holdout': summary['holdout'], 'holdout_by_shard': summary['holdout_by_shard']}
+    first = outputs.summaries[members[0]].get_dict()
+    card = {
+        'title': 'Deep Potential committee for lithium, bulk and surface',
+        'elements': list(outputs.potentials[members[0]].elements),
+        'members': members,
+        'held_out': held_out,
+        'n_train': first['n_train'],
+        'n_holdout': first['n_holdout'],
+        'units': first['units'],
+        'settings': node.inputs.settings.get_dict(),
+        'seed': node.inputs.seed.value,
+        'split': 'a tenth of each of the 18 systems is held out by seed (settings.holdout_seed and the name of the system)',
+        'trained_with': f'liheal.train of aiida-liheal {version("aiida-liheal")}, DeePMD-kit {version("deepmd-kit")}',
+        'source': 'https://github.com/msdlabpku/Li-datasets (VASP, PBE), training part',
+        'licence': 'GPL-3.0-or-later',
+        'citation': 'Jiao et al., Adv. Sci. 2022, doi:10.1002/advs.202105574',
+    }
+    (TARGET / 'card.json').write_text(json.dumps(card, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')
+    total = sum(path.stat().st_size for path in TARGET.iterdir())
+    print(f'{len(members)} members, {total / 1e6:.2f} MB in {TARGET.name}/')
+
+
+if __name__ == '__main__':
+    main()
