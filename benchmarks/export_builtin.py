@@ -56,7 +56,7 @@ def main() -> None:
         'units': first['units'],
         'settings': node.inputs.settings.get_dict(),
         'seed': node.inputs.seed.value,
-        'split': 'a tenth of each of the 18 systems is held out by seed (settings.holdout_seed and the name of the system)',
+        'split': 'a tenth of each system is held out by seed (holdout_seed and the name of the system)',
         'trained_with': f'liheal.train of aiida-liheal {version("aiida-liheal")}, DeePMD-kit {version("deepmd-kit")}',
         'source': 'https://github.com/msdlabpku/Li-datasets (VASP, PBE), training part',
         'licence': 'GPL-3.0-or-later',

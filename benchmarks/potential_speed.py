@@ -18,6 +18,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from aiida_liheal.calculations.common import ONE_THREAD
 from aiida_liheal.lammps.decks import write_data
 from aiida_liheal.lammps.potentials import potential_spec
 from aiida_liheal.lammps.readers import read_log
@@ -35,21 +36,11 @@ thermo {steps}
 fix move all nve
 run {steps}
 """
-ONE = dict.fromkeys(
-    (
-        'OMP_NUM_THREADS',
-        'TF_INTRA_OP_PARALLELISM_THREADS',
-        'TF_INTER_OP_PARALLELISM_THREADS',
-        'DP_INTRA_OP_PARALLELISM_THREADS',
-        'DP_INTER_OP_PARALLELISM_THREADS',
-    ),
-    '1',
-)
 
 
 def speed(lines: list[str], files: list[Path], steps: int) -> float:
     """Thousand atom-steps a second of one run."""
-    environment = {**os.environ, **ONE}
+    environment = {**os.environ, **ONE_THREAD}
     lmp = Path(sys.executable).parent / 'lmp'
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
@@ -75,7 +66,7 @@ def compressed(folder: Path) -> Path:
     write_compress_input(Folder(str(folder)), json.loads((source / 'm0.input.json').read_text()), 1.25)
     command = [str(Path(sys.executable).parent / 'dp'), '--tf', 'compress']
     command += ['-i', 'frozen.pb', '-o', 'compressed.pb', '-t', 'compress.json']
-    subprocess.run(command, cwd=folder, env={**os.environ, **ONE}, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env={**os.environ, **ONE_THREAD}, check=True, capture_output=True)
     return folder / 'compressed.pb'
 
 
