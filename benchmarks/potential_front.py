@@ -160,7 +160,6 @@ def bench(model, cwd, env, skin=1.0, steps=60, dt=1e-6, repeats=2, temp=300.0, e
             check=False,
             text=True,
             timeout=300,
-            check=False,
         )
         hits = re.findall(r'Loop time of (\S+) on .* for (\d+) steps with (\d+) atoms', done.stdout)
         if len(hits) < 2:
