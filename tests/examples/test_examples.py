@@ -1,0 +1,91 @@
+"""The examples as a user runs them, by `verdi run`, each with what the one before it made."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from aiida.cmdline.commands.cmd_run import run as verdi_run
+from click.testing import CliRunner
+
+EXAMPLES = Path(__file__).parents[2] / 'examples'
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def code(aiida_code_installed, monkeypatch):
+    """Make a code of an executable and say its full label."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+
+    def make(name):
+        executable = sys.executable if name in ('gpaw', 'python') else shutil.which(name)
+        assert executable, f'{name} is not on PATH'
+        return aiida_code_installed(label=f'examples-{name}', filepath_executable=executable).full_label
+
+    return make
+
+
+@pytest.fixture
+def example():
+    """Run one example and give what it printed."""
+
+    def call(name, *arguments):
+        result = CliRunner().invoke(verdi_run, ['--', str(EXAMPLES / f'{name}.py'), *arguments])
+        assert result.exit_code == 0, result.output
+        print(result.output)
+        return result.output
+
+    return call
+
+
+def test_from_labels_to_deposition_and_back(code, example):
+    """Label, train on the labels, deposit with the committee; the query leads back to the very labels."""
+    labelled = example(
+        'label_batch', '--code', code('gpaw'), '--cutoff-eV', '200', '--kpoint-spacing-per-A', '0.5', '--seed', '3'
+    )
+    assert '0 of 2 frames did not converge' in labelled
+    shard, job = re.search(r'FramesData<(\d+)>, labelled by GpawCalculation<(\d+)>', labelled).groups()
+
+    trained = example('train_committee', shard, '--code', code('dp'), '--members', '2', '--steps', '10')
+    assert 'trained on 1 frames, 1 held out, 10 steps a member' in trained
+    members = re.search(r'potentials: (.+)', trained).group(1).split()
+    assert len(members) == 2
+
+    lmp, python = code('lmp'), code('python')
+    deposited = example(
+        'deposit',
+        *members,
+        *('--lmp', lmp, '--python', python),
+        *('--duration-ps', '0.2', '--dump-every-ps', '0.1'),
+    )
+    assert '240 atoms + 1 inserted - 0 lost = 241' in deposited
+    assert 'end (0.20 ps)' in deposited
+    deposition = re.search(r'DepositWorkChain<(\d+)> finished', deposited).group(1)
+
+    answer = example('query_labels', deposition)
+    for member in members:
+        assert f'PotentialData<{member}> was made by DpTrainCalculation' in answer
+    # of two frames one was held out, the same for both members
+    told = re.findall(
+        rf'  1 labels of FramesData<{shard}> by GpawCalculation, as \(job, index\): \((\d+), (\d)\)', answer
+    )
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert told[0][0] == job
+    assert 'was imported: builtin li m0' in answer
+
+
+def test_heal(code, example):
+    """A crystal with a void, for half a picosecond with a classical potential."""
+    healed = example(
+        'heal',
+        *('--potential', 'meam', '--lmp', code('lmp'), '--python', code('python')),
+        *('--duration-ps', '0.5', '--heating-ps', '0.2'),
+    )
+    volume = float(re.search(r'start \(0\.00 ps\): voids (\d+) Å³', healed).group(1))
+    # 16 atoms were taken out, of 21.6 Å³ each; the alpha shape reads high
+    assert volume > 16 * 21.6
+    assert 'end (0.50 ps)' in healed
+    assert re.search(r'HealWorkChain<\d+> finished', healed)
