@@ -1,1 +1,1 @@
-"""The command line `aiida-liheal`."""
+"""The command line `aiida-liheal`; `main` is where it begins."""

@@ -62,8 +62,11 @@ def write_page(node: ProcessNode, path: Path, pictures: bool = True) -> None:
     """Write the page of a process; an existing file is replaced at once, when the new one is whole."""
     text = make_page(node, pictures=pictures)
     part = path.with_name(f'.{path.name}.part')
-    part.write_text(text, encoding='utf-8')
-    part.replace(path)
+    try:
+        part.write_text(text, encoding='utf-8')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def make_page(node: ProcessNode, pictures: bool = True) -> str:

@@ -1,0 +1,174 @@
+"""What several commands share: options, and reading of nodes, codes and overrides with messages for people."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+import yaml
+from aiida.cmdline.utils import echo
+
+if TYPE_CHECKING:
+    from aiida.orm import Node
+
+    from aiida_liheal.data.potential import PotentialData
+
+__all__ = (
+    'fail',
+    'load',
+    'load_codes',
+    'load_named',
+    'load_potentials',
+    'pairs',
+    'read_overrides',
+    'settings_option',
+    'stored_twin',
+)
+
+NodeType = TypeVar('NodeType')
+
+#: An option that may be given several times: `-s settings.duration_ps=50`.
+settings_option: Callable[..., Any] = click.option(
+    '-s',
+    '--set',
+    'changes',
+    multiple=True,
+    metavar='KEY=VALUE',
+    help='Change one setting; dots lead into nested ones, values are YAML. May be given several times.',
+)
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one message and exit code 1."""
+    echo.echo_critical(message)
+    raise AssertionError('unreachable')  # AiiDA's helper ends the program, which its types do not say
+
+
+def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
+    """`NAME=VALUE` texts as a mapping; fails for others and for a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition('=')
+        if not equals or not name or not value:
+            fail(f'{what} {text!r}: write NAME=VALUE')
+        if name in found:
+            fail(f'{what} {name!r} is given twice')
+        found[name] = value
+    return found
+
+
+def read_overrides(file: Path | None, changes: Sequence[str]) -> dict[str, Any]:
+    """Overrides of a protocol: those of a YAML file, with single settings laid over them."""
+    overrides: Any = {}
+    if file is not None:
+        try:
+            overrides = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            fail(f'{file} cannot be read as YAML: {error}')
+        if not isinstance(overrides, dict):
+            fail(f'{file} holds a {type(overrides).__name__}; it must hold settings by name')
+    for key, text in pairs(changes, 'setting').items():
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            fail(f'setting {key}: the value {text!r} cannot be read: {error}')
+        # YAML 1.1 takes 1e-3 for a text, as it has no point
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        place = overrides
+        *parts, last = key.split('.')
+        for part in parts:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                fail(f'setting {key}: {part} is no group of settings')
+        place[last] = value
+    return overrides
+
+
+def load(identifier: str, classes: type[NodeType] | tuple[type[NodeType], ...], what: str) -> NodeType:
+    """A node by pk, UUID or its beginning; fails with a message if there is none or it is something else."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import load_node
+
+    try:
+        node: Any = load_node(identifier)
+    except (NotExistent, ValueError):
+        fail(f'{what}: there is no node {identifier!r} in this profile; give a pk or a UUID')
+    except MultipleObjectsError:
+        fail(f'{what}: several nodes have a UUID that begins with {identifier!r}; give more of it')
+    allowed = classes if isinstance(classes, tuple) else (classes,)
+    if not isinstance(node, allowed):
+        wanted = ' or '.join(kind.__name__ for kind in allowed)
+        fail(f'{what}: node {node.pk} is a {type(node).__name__}; needed is {wanted}')
+    return node
+
+
+def load_named(
+    texts: Sequence[str], classes: type[NodeType] | tuple[type[NodeType], ...], what: str
+) -> dict[str, NodeType]:
+    """Nodes given as `[NAME=]PK`; one without a name gets its domain, with a number if that is taken."""
+    found: dict[str, NodeType] = {}
+    for text in texts:
+        name, equals, identifier = text.rpartition('=')
+        node = load(identifier, classes, what)
+        base = name or getattr(node, 'domain', None) or 'frames'
+        if not base.isidentifier():
+            fail(f'{what}: {base!r} is no name; use letters, digits and _')
+        key, number = base, 1
+        while key in found:
+            if equals:
+                fail(f'{what}: the name {name!r} is given twice')
+            key, number = f'{base}_{number}', number + 1
+        found[key] = node
+    return found
+
+
+def load_codes(texts: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """The codes of a verb: `NAME=LABEL` as given, else `NAME@localhost` as `setup` makes them."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import load_code
+
+    given = pairs(texts, 'code')
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        fail(f'code {", ".join(unknown)}: this verb runs {", ".join(names)}')
+    codes: dict[str, Any] = {}
+    for name in names:
+        label = given.get(name, f'{name}@localhost')
+        try:
+            codes[name] = load_code(label)
+        except (NotExistent, ValueError):
+            fail(
+                f'there is no code {label!r}: `aiida-liheal setup` makes those of this machine; name another one with '
+                f'--code {name}=LABEL'
+            )
+        except MultipleObjectsError:
+            fail(f'several codes are called {label!r}; give the pk: --code {name}=PK')
+    return codes
+
+
+def load_potentials(texts: Sequence[str]) -> dict[str, PotentialData]:
+    """Potentials m0, m1, … in the order given; `builtin` stands for the shipped committee."""
+    from aiida_liheal.data.builtin import builtin_committee
+    from aiida_liheal.data.potential import PotentialData
+
+    members: list[PotentialData] = []
+    for text in texts:
+        if text == 'builtin':
+            members += [stored_twin(node) for node in builtin_committee().values()]
+        else:
+            members.append(load(text, PotentialData, 'potential'))
+    return {f'm{number}': member for number, member in enumerate(members)}
+
+
+def stored_twin(node: Node) -> Any:
+    """A stored node of the same content if there is one, else the node itself, so that nothing is stored twice."""
+    from aiida.orm import QueryBuilder
+
+    query = QueryBuilder().append(type(node), filters={'extras._aiida_hash': node.base.caching.compute_hash()})
+    twin = query.order_by({type(node): {'id': 'asc'}}).first(flat=True)
+    return node if twin is None else twin

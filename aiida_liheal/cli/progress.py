@@ -1,0 +1,132 @@
+"""How far jobs are, from what they write on this machine while they run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiida.orm import CalcJobNode, Dict
+
+__all__ = ('Progress', 'job_progress', 'job_total')
+
+#: Bytes read from the end of a log: more than one line of any of them.
+_TAIL = 8192
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something done out of a total; the unit is a plural, such as `steps`."""
+
+    done: int
+    total: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f'{self.done}/{self.total} {self.unit}'
+
+
+def job_progress(node: CalcJobNode) -> Progress | None:
+    """How far a job is; None if its folder is on another machine, or it has written nothing yet."""
+    if node.computer is None or node.computer.transport_type != 'core.local':
+        return None
+    workdir = node.get_remote_workdir()
+    if not workdir or not Path(workdir).is_dir():
+        return None
+    settings = node.inputs.settings.get_dict() if isinstance(node.inputs.settings, Dict) else {}
+    reader = _READERS.get(node.process_label or '')
+    try:
+        return reader(Path(workdir), settings, node) if reader is not None else None
+    except (OSError, ValueError, KeyError):
+        # a file that is being written, or is not there yet: the next look will tell
+        return None
+
+
+def job_total(node: CalcJobNode) -> Progress | None:
+    """How much a job has to do, with nothing done; None if its kind is not known or its settings are not right."""
+    settings = node.inputs.settings.get_dict() if 'settings' in node.inputs else {}
+    try:
+        match node.process_label:
+            case 'DpTrainCalculation':
+                return Progress(0, int(settings['n_steps']), 'steps')
+            case 'LammpsCalculation':
+                return Progress(0, sum(_steps_of_runs(settings)), 'steps')
+            case 'GpawCalculation':
+                return Progress(0, len(node.inputs.frames), 'frames')
+            case _:
+                return None
+    except (ValueError, KeyError):
+        return None
+
+
+def _training(folder: Path, settings: dict, _: CalcJobNode) -> Progress:
+    path = folder / 'lcurve.out'
+    done = int(float(_last_words(path)[0])) if path.is_file() else 0
+    return Progress(done, int(settings['n_steps']), 'steps')
+
+
+def _steps_of_runs(settings: dict) -> list[int]:
+    """Steps of each run of a LAMMPS job."""
+    from aiida_liheal.lammps.decks import validate
+
+    runs = [{key: value for key, value in run.items() if key != 'structure'} for run in settings['runs']]
+    return [validate(settings['kind'], run).n_steps for run in runs]
+
+
+def _lammps(folder: Path, settings: dict, _: CalcJobNode) -> Progress:
+    """Steps over all runs of the job, which run one after another."""
+    steps = _steps_of_runs(settings)
+    done = 0
+    for number, wanted in enumerate(steps):
+        log = folder / f'run_{number:03d}' / 'log.lammps'
+        if log.is_file():
+            done += min(_last_step(log), wanted)
+    return Progress(done, sum(steps), 'steps')
+
+
+def _gpaw(folder: Path, _: dict, node: CalcJobNode) -> Progress:
+    # a record is written the moment a frame is done, `status.json` a little later
+    done = sum(1 for _ in (folder / 'labels').glob('frame_*.npz')) if (folder / 'labels').is_dir() else 0
+    return Progress(min(done, len(node.inputs.frames)), len(node.inputs.frames), 'frames')
+
+
+def _analysis(folder: Path, _: dict, __: CalcJobNode) -> Progress:
+    status = json.loads((folder / 'status.json').read_text(encoding='utf-8'))
+    return Progress(int(status['frames_done']), int(status['frames_total']), 'frames')
+
+
+_READERS = {
+    'DpTrainCalculation': _training,
+    'LammpsCalculation': _lammps,
+    'GpawCalculation': _gpaw,
+    'AnalyseCalculation': _analysis,
+}
+
+
+def _tail(path: Path) -> list[str]:
+    """The last whole lines of a file."""
+    with path.open('rb') as handle:
+        handle.seek(0, 2)
+        handle.seek(max(0, handle.tell() - _TAIL))
+        text = handle.read().decode('utf-8', 'replace')
+    lines = text.split('\n')[:-1]
+    return [line for line in lines if line.strip()]
+
+
+def _last_words(path: Path) -> list[str]:
+    """Words of the last line that is no comment."""
+    return next(line.split() for line in reversed(_tail(path)) if not line.lstrip().startswith('#'))
+
+
+def _last_step(log: Path) -> int:
+    """Step of the last line of thermo of a LAMMPS log; 0 if there is none."""
+    for line in reversed(_tail(log)):
+        words = line.split()
+        # a line of thermo is numbers alone, the first one whole
+        if len(words) > 3 and words[0].isdigit():
+            try:
+                [float(word) for word in words]
+            except ValueError:
+                continue
+            return int(words[0])
+    return 0

@@ -1,0 +1,59 @@
+"""`aiida-liheal status`: a process and what it called, with how far each job is and why something failed."""
+
+from __future__ import annotations
+
+import click
+from aiida.cmdline.utils import decorators, echo
+
+from aiida_liheal.cli.params import load
+
+__all__ = ('status',)
+
+_COLOURS = {
+    'finished': 'green',
+    'failed': 'red',
+    'excepted': 'red',
+    'killed': 'yellow',
+    'running': 'blue',
+    'waiting': 'blue',
+    'created': 'blue',
+}
+
+
+@click.command('status')
+@click.argument('process', metavar='PK')
+@click.option('--all', 'show_all', is_flag=True, help='Show calcfunctions too.')
+@decorators.with_dbenv()
+def status(process: str, show_all: bool) -> None:
+    """Show a process with all that it called: states, times, steps done, and causes of failure."""
+    from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode
+
+    from aiida_liheal.cli.progress import job_progress
+    from aiida_liheal.report.facts import next_step, outcome
+    from aiida_liheal.report.page import duration
+    from aiida_liheal.report.tree import read_tree
+
+    tree = read_tree(load(process, ProcessNode, 'status'))
+    for step in tree.steps:
+        if isinstance(step.node, CalcFunctionNode) and not show_all and step.state == 'finished' and step.depth:
+            continue
+        words = [f'{step.name}<{step.pk}>']
+        if step.title not in (step.name, step.verb):
+            words.append(f'({step.title})')
+        words.append(click.style(step.state, fg=_COLOURS.get(step.state), bold=True))
+        if step.node.exit_status:
+            words.append(f'[{step.node.exit_status}]')
+        if step.is_cached:
+            words.append('from cache')
+        elif step.seconds is not None:
+            words.append(duration(step.seconds))
+        if isinstance(step.node, CalcJobNode) and not step.is_over:
+            progress = job_progress(step.node)
+            words.append(str(progress) if progress is not None else (step.node.process_status or ''))
+        echo.echo('    ' * step.depth + ' '.join(word for word in words if word))
+        if step.message and step.is_over:
+            echo.echo('    ' * step.depth + '  ' + click.style(step.message, fg=_COLOURS.get(step.state)))
+    if tree.root.state not in ('finished',):
+        for text in (outcome(tree.root), next_step(tree)):
+            if text:
+                echo.echo_report(text)
