@@ -43,7 +43,7 @@ while potentials:
         trained_on, _ = split_shard(link.removeprefix('frames__'), len(shard), settings)
         job = shard.creator
         if job is None:
-            print(f'  {len(trained_on)} imported labels of FramesData<{shard.pk}>: {shard.description}')
+            print(f'  {len(trained_on)} imported labels of FramesData<{shard.pk}> {shard.description}')
             continue
         indices = shard.get_frames().extra['source_index'][trained_on]
         labels = ', '.join(f'({job.pk}, {index})' for index in indices)
