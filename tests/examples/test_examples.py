@@ -1,15 +1,21 @@
 """The examples as a user runs them, by `verdi run`, each with what the one before it made."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from aiida.cmdline.commands.cmd_run import run as verdi_run
+from aiida.orm import load_node
 from click.testing import CliRunner
 
-EXAMPLES = Path(__file__).parents[2] / 'examples'
+from aiida_liheal.cli.archive import make_archive
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / 'examples'
 
 pytestmark = pytest.mark.engine
 
@@ -40,8 +46,31 @@ def example():
     return call
 
 
-def test_from_labels_to_deposition_and_back(code, example):
-    """Label, train on the labels, deposit with the committee; the query leads back to the very labels."""
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Run `verdi` as another user would, with a fresh profile, and give what it printed."""
+    program = str(Path(sys.executable).parent / 'verdi')
+    environment = {**os.environ, 'AIIDA_PATH': str(tmp_path)}
+
+    def call(*arguments):
+        done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call(
+        'profile', 'setup', 'core.sqlite_dos', '--non-interactive', '--profile-name', 'other', '--email', 'a@b.example'
+    )
+    return call
+
+
+def readme_query():
+    """The query that the README gives."""
+    blocks = re.findall(r'^```python\n(.*?)^```', (ROOT / 'README.md').read_text(encoding='utf-8'), re.M | re.S)
+    return next(block for block in blocks if 'QueryBuilder' in block)
+
+
+def test_from_labels_to_deposition_and_back(code, example, elsewhere, tmp_path):
+    """Label, train on the labels, deposit with the committee; the queries lead back to the very labels."""
     labelled = example(
         'label_batch', '--code', code('gpaw'), '--cutoff-eV', '200', '--kpoint-spacing-per-A', '0.5', '--seed', '3'
     )
@@ -74,6 +103,15 @@ def test_from_labels_to_deposition_and_back(code, example):
     assert told[0] == told[1]
     assert told[0][0] == job
     assert 'was imported: builtin li m0' in answer
+
+    # the README's query answers in another profile that imported the archive
+    node = load_node(int(deposition))
+    make_archive(node, tmp_path / 'deposition.aiida')
+    elsewhere('archive', 'import', str(tmp_path / 'deposition.aiida'))
+    (tmp_path / 'query.py').write_text(readme_query(), encoding='utf-8')
+    lines = elsewhere('run', str(tmp_path / 'query.py')).splitlines()
+    pattern = r'deposition \d+: frame (\d) of the structures that job \d+ labelled'
+    assert sorted(re.fullmatch(pattern, line).group(1) for line in lines) == ['0', '1']
 
 
 def test_heal(code, example):
