@@ -21,9 +21,10 @@ _ROLES = ('frozen', 'compressed', 'input')
 
 
 def check_frozen_model(content: bytes, name: str = 'the file') -> None:
-    """Raise ValueError unless `content` is a frozen DeePMD-kit model of the TensorFlow backend (`.pb`).
+    """Raise ValueError unless `content` is a frozen DeePMD-kit model of the TensorFlow backend (`.pb`), whole.
 
-    A look at the bytes, not a run: the graph's first field and the names DeePMD-kit puts into every frozen model.
+    A look at the bytes, not a run: the fields of the graph up to its end, and the names that DeePMD-kit puts into every
+    frozen model.
     """
     if not content.startswith(b'\x0a'):
         kind = 'a zip archive (a PyTorch model?)' if content.startswith(b'PK') else f'starting with {content[:8]!r}'
@@ -37,6 +38,40 @@ def check_frozen_model(content: bytes, name: str = 'the file') -> None:
             f'{", ".join(missing)}; '
             'allowed is a TensorFlow graph made by `dp --tf freeze`, whole'
         )
+    if not _is_whole_graph(content):
+        raise ValueError(
+            f'{name} was cut off or damaged: its {len(content)} bytes do not end with the end of a TensorFlow graph; '
+            'copy or freeze it again'
+        )
+
+
+def _is_whole_graph(content: bytes) -> bool:
+    """Whether the bytes are the fields of a TensorFlow GraphDef from the first to the last, its versions included.
+
+    Fields as in tensorflow/core/framework/graph.proto, each one a message: node = 1, library = 2, versions = 4.
+    """
+
+    def varint(position: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            byte = content[position]
+            value |= (byte & 0x7F) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 0x80:
+                return value, position
+
+    position, seen = 0, set()
+    try:
+        while position < len(content):
+            tag, position = varint(position)
+            length, position = varint(position)
+            if tag not in (0x0A, 0x12, 0x22):
+                return False
+            seen.add(tag)
+            position += length
+    except IndexError:
+        return False
+    return position == len(content) and {0x0A, 0x22} <= seen
 
 
 class PotentialData(Data):
@@ -88,7 +123,10 @@ class PotentialData(Data):
                 if role in contents:
                     check_frozen_model(contents[role], f'the {role} model')
             if 'input' in contents:
-                json.loads(contents['input'])
+                try:
+                    json.loads(contents['input'])
+                except ValueError as error:
+                    raise ValueError(f'the training input is no JSON: {error}') from error
             names = {role: 'input.json' if role == 'input' else f'{role}.pb' for role in contents}
         for role, content in contents.items():
             self.base.repository.put_object_from_filelike(io.BytesIO(content), names[role])
@@ -101,8 +139,8 @@ class PotentialData(Data):
                 'pair_coeff': list(pair_coeff),
             }
         )
-        if kind != 'deepmd':
-            committee_spec([self])
+        # elements, names of files and the parts of a classical potential, as a deck needs them
+        committee_spec([self])
 
     def _validate(self) -> bool:
         super()._validate()
