@@ -82,7 +82,7 @@ def write_deepmd_npy(frames: Frames, folder: str | Path, type_map: tuple[str, ..
 def read_deepmd_npy(folder: str | Path) -> Frames:
     """The labelled frames of one DeePMD-kit npy system, in the precision they are stored in.
 
-    Raises ValueError if there is no such system or it has no energies or forces.
+    Raises ValueError if there is no such system, it has no energies or forces, or no cell (`nopbc`).
     """
     import dpdata
 
@@ -94,6 +94,8 @@ def read_deepmd_npy(folder: str | Path) -> Frames:
         lacking = [s.name for s in sets if not (s / name).is_file()]
         if lacking:
             raise ValueError(f'{folder}: {name} is missing in {", ".join(lacking)}; frames need energies and forces')
+    if (folder / 'nopbc').exists():
+        raise ValueError(f'{folder} is not periodic (nopbc) and keeps no cell; frames need one')
     data = dpdata.LabeledSystem(str(folder), fmt='deepmd/npy').data
     n_frames, n_atoms = data['coords'].shape[:2]
     # dpdata sorts atoms by type only when asked to; names without a type map are TYPE_0, which no element is called
@@ -103,7 +105,7 @@ def read_deepmd_npy(folder: str | Path) -> Frames:
         types=np.tile(np.asarray(data['atom_types'], dtype=np.int32), n_frames),
         positions=data['coords'].reshape(-1, 3),
         cells=data['cells'],
-        pbc=np.full((n_frames, 3), not data.get('nopbc', False)),
+        pbc=np.ones((n_frames, 3), dtype=bool),
         energies=data['energies'],
         forces=data['forces'].reshape(-1, 3),
         virials=data.get('virials'),
