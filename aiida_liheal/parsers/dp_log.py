@@ -26,7 +26,10 @@ def parse_learning_curve(text: str) -> dict[str, NDArray]:
 
     Empty if there is no header or no row.
     """
-    lines = text.splitlines()
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith('\n'):
+        # half a number looks like a whole one
+        lines.pop()
     header = next((line[1:].split() for line in lines if line.startswith('#') and 'step' in line), None)
     if header is None:
         return {}
