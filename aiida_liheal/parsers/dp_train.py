@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 
 from aiida_liheal.calculations.dp_settings import DpTrainSettings
 from aiida_liheal.calculations.dp_train import ANY_DOMAIN, split_shard
+from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, check_frozen_model
 from aiida_liheal.parsers.common import array_data, read_text
 from aiida_liheal.parsers.dp_log import last_error, parse_learning_curve, parse_test_log, pool_errors
 from aiida_liheal.structures.formats import group_by_composition
 from aiida_liheal.structures.frames import Frames
 
-__all__ = ('DpTrainParser', 'atoms_of_groups', 'errors_by_shard')
+__all__ = ('DpTrainParser', 'atoms_of_groups', 'errors_by_shard', 'tested_errors')
+
+_DIVERGED = re.compile(r'NaN detected at batch\s+(\d+)')
 
 
 def errors_by_shard(log: str, prefix: str) -> dict[str, list[dict[str, Any]]]:
@@ -44,13 +49,17 @@ class DpTrainParser(Parser):
             self.out('learning_curve', array_data(curve))
         train_log = read_text(self.retrieved, 'train.err') + read_text(self.retrieved, 'train.out')
         done = int(curve['step'][-1]) if curve else 0
+        if match := _DIVERGED.search(train_log):
+            return self.exit_codes.ERROR_DIVERGED.format(step=match[1])
         if 'finished training' not in train_log:
             cause = last_error(train_log)
             if cause:
                 return self.exit_codes.ERROR_TRAINING_FAILED.format(cause=cause)
             return self.exit_codes.ERROR_INTERRUPTED.format(done=done, wanted=settings.n_steps)
         if curve:
-            finite = np.all([np.isfinite(column) for name, column in curve.items() if 'val' not in name], axis=0)
+            # infinite numbers do not stop DeePMD-kit. The loss alone tells: the error of what the frames have no labels
+            # of, such as virials, is always written as NaN
+            finite = np.isfinite(curve['rmse_trn'])
             if not finite.all():
                 return self.exit_codes.ERROR_DIVERGED.format(step=int(curve['step'][~finite][0]))
 
@@ -74,41 +83,69 @@ class DpTrainParser(Parser):
         elements = json.loads(content)['model']['type_map']
         self.out('potential', PotentialData(kind='deepmd', elements=elements, files=models))
 
-        summary = self._summary(settings)
+        summary, problem = self._summary(settings)
         summary['n_steps'] = settings.n_steps
         for line in train_log.splitlines():
             if 'wall time:' in line:
                 summary['training_s'] = float(line.split('wall time:')[1].split()[0])
-        if summary['n_holdout'] and not summary['holdout']:
-            self.out('summary', Dict(summary))
-            cause = last_error(read_text(self.retrieved, 'test.err')) or 'test.log names no errors'
-            return self.exit_codes.ERROR_NO_TEST.format(cause=cause)
         self.out('summary', Dict(summary))
+        if problem:
+            cause = last_error(read_text(self.retrieved, 'test.err')) or problem
+            return self.exit_codes.ERROR_NO_TEST.format(cause=cause)
         return None
 
-    def _summary(self, settings: DpTrainSettings) -> dict[str, Any]:
-        """Counts of frames, and errors on the held-out ones by shard and by domain."""
-        tested = errors_by_shard(read_text(self.retrieved, 'test.log'), 'holdout')
-        shards: dict[str, Any] = {}
-        domains: dict[str, list[dict[str, Any]]] = {}
+    def _summary(self, settings: DpTrainSettings) -> tuple[dict[str, Any], str]:
+        """Counts of frames, and errors on the held-out ones by shard and by domain; and what is wrong with the test."""
+        held = {}
         n_train = n_holdout = 0
-        for name, shard in sorted(self.node.inputs.frames.items()):
-            chosen, held = split_shard(name, len(shard), settings)
+        for name, shard in self.node.inputs.frames.items():
+            chosen, left_out = split_shard(name, len(shard), settings)
             n_train += len(chosen)
-            n_holdout += len(held)
-            if name not in tested:
-                continue
-            sizes = atoms_of_groups(shard.get_frames(), held)
-            parts = [{**part, 'n_atoms': sizes[part['system']]} for part in tested[name]]
-            shards[name] = pool_errors(parts)
-            domains.setdefault(shard.domain or ANY_DOMAIN, []).extend(parts)
+            n_holdout += len(left_out)
+            held[name] = (shard, left_out)
+        errors, problem = tested_errors(read_text(self.retrieved, 'test.log'), 'holdout', held)
         return {
             'n_train': n_train,
             'n_holdout': n_holdout,
-            'holdout': {domain: pool_errors(parts) for domain, parts in domains.items()},
-            'holdout_by_shard': shards,
+            'holdout': errors['by_domain'],
+            'holdout_by_shard': errors['by_shard'],
             'units': {'energy': 'meV/atom', 'force': 'meV/Å', 'virial': 'meV/atom', 'training_s': 's'},
-        }
+        }, problem
+
+
+def tested_errors(
+    log: str, prefix: str, chosen: Mapping[str, tuple[FramesData, NDArray]]
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """Errors by shard and by domain of a `dp test` log, and what is wrong with it: empty if nothing is.
+
+    Parameters
+    ----------
+    log : str
+        The log.
+    prefix : str
+        Name of the folder that the shards were written to.
+    chosen : mapping of str to (FramesData, (n_tested,) int)
+        Shards by name, with the indices of their frames that were tested.
+    """
+    tested = errors_by_shard(log, prefix)
+    shards: dict[str, Any] = {}
+    domains: dict[str, list[dict[str, Any]]] = {}
+    problems = []
+    for name, (shard, indices) in sorted(chosen.items()):
+        if len(indices) == 0:
+            continue
+        sizes = atoms_of_groups(shard.get_frames(), indices)
+        parts = [{**part, 'n_atoms': sizes[part['system']]} for part in tested.get(name, [])]
+        n_told = sum(part['n_frames'] for part in parts)
+        if n_told != len(indices):
+            problems.append(f'test.log tells of {n_told} of {len(indices)} frames of shard {name!r}')
+        elif not all(np.isfinite(value) for part in parts for key, value in part.items() if 'rmse' in key):
+            problems.append(f'the errors of shard {name!r} are not finite')
+        else:
+            shards[name] = pool_errors(parts)
+            domains.setdefault(shard.domain or ANY_DOMAIN, []).extend(parts)
+    by_domain = {domain: pool_errors(parts) for domain, parts in domains.items()}
+    return {'by_domain': by_domain, 'by_shard': shards}, '; '.join(problems)
 
 
 def atoms_of_groups(frames: Frames, indices: NDArray) -> dict[str, int]:
