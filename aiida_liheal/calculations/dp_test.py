@@ -40,12 +40,22 @@ class DpTestCalculation(CalcJob):
             validator=cls._validate_frames,
             help='Labelled shards by name; every frame is tested.',
         )
+        spec.inputs.validator = cls._validate_inputs
         spec.output(
             'summary',
             valid_type=Dict,
             help='RMSE by shard and by domain: energy and virial in meV/atom, forces in meV/Å.',
         )
         spec.exit_code(303, 'ERROR_NO_TEST', message='the frames could not be tested: {cause}; see test.err of the job')
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        for name, shard in sorted(inputs.get('frames', {}).items()):
+            strange = sorted(set(shard.elements) - set(inputs['potential'].elements))
+            if strange:
+                known = ', '.join(inputs['potential'].elements)
+                return f'shard {name!r} holds {", ".join(strange)}; the potential knows {known} only'
+        return None
 
     @staticmethod
     def _validate_potential(potential: PotentialData, _: Any) -> str | None:
@@ -66,7 +76,7 @@ class DpTestCalculation(CalcJob):
         """Write the systems and the model."""
         potential = self.inputs.potential
         with folder.open('model.pb', 'wb') as handle:
-            handle.write(potential.read('compressed' if 'compressed' in potential.roles else 'frozen'))
+            handle.write(potential.read(potential.model_role))
         for name, shard in self.inputs.frames.items():
             write_deepmd_npy(shard.get_frames(), folder.get_abs_path(f'data/test/{name}'), potential.elements)
         codeinfo = CodeInfo()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,40 @@ ANY_DOMAIN = 'frames'
 def split_shard(name: str, n_frames: int, settings: DpTrainSettings) -> tuple[Any, Any]:
     """Indices of the training and the held-out frames of one shard: the same for every member of a committee."""
     return split_holdout(n_frames, settings.holdout_fraction, derive_seed(settings.holdout_seed, name))
+
+
+def check_training(
+    settings: DpTrainSettings, frames: Mapping[str, FramesData], start_from: PotentialData | None
+) -> str | None:
+    """What is wrong with training on these frames from this potential; None if nothing is."""
+    domains = sorted({shard.domain or ANY_DOMAIN for shard in frames.values()})
+    unknown = sorted(set(settings.domain_weights) - set(domains))
+    if unknown:
+        return f'domain_weights names {", ".join(unknown)}; the frames have the domains {", ".join(domains)}'
+    if not any(settings.domain_weights.get(domain, 1.0) for domain in domains):
+        return f'domain_weights is {settings.domain_weights}; allowed is at least one domain above 0'
+    if start_from is None:
+        return None
+    if start_from.kind != 'deepmd':
+        return f'start_from is a potential of kind {start_from.kind!r}; allowed is deepmd'
+    for name, shard in sorted(frames.items()):
+        strange = sorted(set(shard.elements) - set(start_from.elements))
+        if strange:
+            return f'shard {name!r} holds {", ".join(strange)}; start_from knows {", ".join(start_from.elements)} only'
+    if start_from.training_input is None:
+        return None
+    try:
+        given = architecture_of(start_from.training_input)
+    except ValueError as error:
+        return f'start_from: {error}'
+    for key, value in given.items():
+        wanted = getattr(settings, key)
+        if (tuple(value) if isinstance(value, list) else value) != wanted:
+            return (
+                f'start_from was trained with {key} = {value}, the settings say {wanted}; weights can only be taken '
+                'over between equal architectures'
+            )
+    return None
 
 
 class DpTrainCalculation(CalcJob):
@@ -60,7 +95,6 @@ class DpTrainCalculation(CalcJob):
             'start_from',
             valid_type=PotentialData,
             required=False,
-            validator=cls._validate_start,
             help='A potential of the same architecture whose weights the training starts from.',
         )
         spec.input(
@@ -115,29 +149,13 @@ class DpTrainCalculation(CalcJob):
                 return f'shard {name!r} holds no frames'
         return None
 
-    @staticmethod
-    def _validate_start(potential: PotentialData | None, _: Any) -> str | None:
-        if potential is not None and potential.kind != 'deepmd':
-            return f'start_from is a potential of kind {potential.kind!r}; allowed is deepmd'
-        return None
-
-    @staticmethod
-    def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-        if 'start_from' not in inputs or inputs['start_from'].training_input is None:
-            return None
-        settings = DpTrainSettings.model_validate(inputs['settings'].get_dict())
-        try:
-            given = architecture_of(inputs['start_from'].training_input)
-        except ValueError as error:
-            return f'start_from: {error}'
-        for key, value in given.items():
-            wanted = getattr(settings, key)
-            if (tuple(value) if isinstance(value, list) else value) != wanted:
-                return (
-                    f'start_from was trained with {key} = {value}, the settings say {wanted}; weights can only be '
-                    'taken over between equal architectures'
-                )
-        return None
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        if not {'settings', 'frames'} <= set(inputs):
+            return None  # told by the ports themselves, or left out where they are exposed
+        return check_training(
+            DpTrainSettings.model_validate(inputs['settings'].get_dict()), inputs['frames'], inputs.get('start_from')
+        )
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the systems, the input, and the commands that run one after another."""
