@@ -16,12 +16,14 @@ from aiida_liheal.calculations.common import define_options
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, committee_spec
 from aiida_liheal.lammps.decks import check, render, validate, write_data
-from aiida_liheal.lammps.settings import MdSettings
+from aiida_liheal.lammps.potentials import PotentialSpec
+from aiida_liheal.lammps.settings import MdSettings, TrajectorySettings
 from aiida_liheal.sampling.trust import TrustLevels
 from aiida_liheal.structures.checks import check_no_overlap
+from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('JobSettings', 'LammpsCalculation', 'members_in_order', 'run_folder')
+__all__ = ('JobSettings', 'LammpsCalculation', 'check_runs', 'members_in_order', 'run_folder')
 
 #: LAMMPS is told to stop in good order when this share of the job's walltime has gone.
 WALLTIME_SHARE = 0.95
@@ -45,7 +47,7 @@ class JobSettings(Settings):
         values = dict(self.runs[number])
         structure = values.pop('structure', 0)
         if not isinstance(structure, int) or structure < 0:
-            raise ValueError(f'runs.{number}.structure = {structure!r}: must be the index of a frame, 0 or more')
+            raise ValueError(f'structure = {structure!r}: must be the index of a frame, 0 or more')
         return structure, validate(self.kind, values)
 
 
@@ -57,6 +59,36 @@ def run_folder(number: int) -> str:
 def members_in_order(potentials: dict[str, PotentialData]) -> list[PotentialData]:
     """Members of a committee, m0, m1, …, m10: the first one drives."""
     return [potentials[name] for name in sorted(potentials, key=lambda name: (len(name), name))]
+
+
+def check_runs(settings: JobSettings, frames: Frames, potential: PotentialSpec) -> None:
+    """Refuse runs that do not fit their starts or the potential, with a ValueError that says which and why."""
+    if settings.trust is not None and settings.kind != 'explore':
+        raise ValueError(f'trust levels belong to runs of kind explore, not to {settings.kind}')
+    if settings.trust is not None and not potential.is_committee:
+        raise ValueError('trust levels need a committee of two deepmd potentials or more to deviate')
+    checked: dict[int, Atoms] = {}
+    for number in range(len(settings.runs)):
+        try:
+            structure, run = settings.run(number)
+            if structure >= len(frames):
+                raise ValueError(f'structure = {structure}: the shard holds frames 0 to {len(frames) - 1}')
+            if structure not in checked:
+                checked[structure] = frames.to_atoms(structure)
+                check_no_overlap(checked[structure], settings.min_distance_A)
+            check(settings.kind, run, checked[structure], potential)
+        except ValueError as error:
+            raise ValueError(f'run {number}: {error}' if len(settings.runs) > 1 else str(error)) from error
+
+
+def check_restart(settings: JobSettings, step: int) -> None:
+    """Refuse a step that the runs cannot go on from, with a ValueError that says what is allowed."""
+    for number in range(len(settings.runs)):
+        run = settings.run(number)[1]
+        if not isinstance(run, TrajectorySettings):
+            raise ValueError(f'restart_step = {step}: runs of kind {settings.kind} are not gone on with')
+        if not 0 <= step < run.n_steps:
+            raise ValueError(f'restart_step = {step}: must be from 0 to {run.n_steps - 1}, the run ends then')
 
 
 class LammpsCalculation(LammpsRawCalculation):
@@ -157,18 +189,9 @@ class LammpsCalculation(LammpsRawCalculation):
         try:
             settings = JobSettings.read(inputs['settings'].get_dict())
             potential = committee_spec(members_in_order(inputs['potentials']))
-            frames = inputs['structures'].get_frames()
-            if settings.trust is not None and not potential.is_committee:
-                return 'trust levels need a committee of two deepmd potentials or more to deviate'
-            checked: dict[int, Atoms] = {}
-            for number in range(len(settings.runs)):
-                structure, run = settings.run(number)
-                if structure >= len(frames):
-                    return f'runs.{number}.structure = {structure}: the shard holds frames 0 to {len(frames) - 1}'
-                if structure not in checked:
-                    checked[structure] = frames.to_atoms(structure)
-                    check_no_overlap(checked[structure], settings.min_distance_A)
-                check(settings.kind, run, checked[structure], potential)
+            check_runs(settings, inputs['structures'].get_frames(), potential)
+            if 'restart_step' in inputs:
+                check_restart(settings, inputs['restart_step'].value)
         except ValueError as error:
             return str(error)
         return None
