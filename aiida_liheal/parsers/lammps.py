@@ -20,7 +20,7 @@ from aiida_liheal.calculations.lammps import JobSettings, members_in_order, run_
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.lammps.readers import Log, atom_balance, dump_to_frames, lost_atoms, read_log, read_model_devi
-from aiida_liheal.lammps.settings import DepositSettings, ExploreSettings, MdSettings
+from aiida_liheal.lammps.settings import DepositSettings, ExploreSettings, MdSettings, TrajectorySettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.trust import Trust, classify, count
 from aiida_liheal.structures.frames import Frames
@@ -72,16 +72,25 @@ class LammpsParser(Parser):
                 record = self._status(log, run, root / name)
                 if log is not None:
                     columns |= {f'{name}_{COLUMNS.get(k, _plain(k))}': v for k, v in log.thermo.items()}
-                final = self.temporary / name / 'final.data'
-                if record['status'] in ('finished', 'walltime') and final.is_file():
-                    atoms = _read_data(final, self.potential.elements)
-                    last.append(_as_frame(atoms, number))
-                    record |= self._balance(atoms, run, int(self.structures.counts[structure]), record['last_step'])
+                if record['status'] in ('finished', 'walltime'):
+                    try:
+                        atoms = _read_data(self.temporary / name / 'final.data', self.potential.elements)
+                    except ValueError as error:
+                        record['cause'] = str(error)
+                        if isinstance(run, TrajectorySettings):
+                            # as good as broken off: without its last frame there is no balance of atoms
+                            record['status'] = 'interrupted'
+                    else:
+                        last.append(_as_frame(atoms, number))
+                        n_start = int(self.structures.counts[structure])
+                        record |= self._balance(atoms, run, n_start, record['last_step'])
                 if (root / name / 'model_devi.out').is_file():
                     devi = read_model_devi(root / name / 'model_devi.out')
                     deviations |= {f'{name}_{key}': values for key, values in devi.items()}
-                    if self.settings.trust is not None and isinstance(run, ExploreSettings):
-                        record |= self._sort_frames(devi, run, number, candidates)
+                else:
+                    devi = {'step': np.zeros(0), 'max_devi_f': np.zeros(0)}
+                if self.settings.trust is not None and isinstance(run, ExploreSettings):
+                    record |= self._sort_frames(devi, run, number, candidates)
                 runs.append(record)
 
         versions = sorted({r['lammps_version'] for r in runs if r.get('lammps_version')})
@@ -249,15 +258,25 @@ def _finite(value: Any) -> Any:
 
 
 def _read_data(path: Path, elements: tuple[str, ...]) -> Atoms:
-    """A data file with its ids in `arrays['id']`; types are numbered in the order of `elements`."""
-    atoms = ase.io.read(
-        path,
-        format='lammps-data',
-        units='metal',
-        atom_style='atomic',
-        Z_of_type={number + 1: atomic_numbers[symbol] for number, symbol in enumerate(elements)},
-    )
+    """A data file with its ids in `arrays['id']`; types are numbered in the order of `elements`.
+
+    Raises ValueError if it is not there or cannot be read.
+    """
+    try:
+        atoms = ase.io.read(
+            path,
+            format='lammps-data',
+            units='metal',
+            atom_style='atomic',
+            Z_of_type={number + 1: atomic_numbers[symbol] for number, symbol in enumerate(elements)},
+        )
+    except FileNotFoundError:
+        raise ValueError(f'{path.name} was not written') from None
+    except Exception as error:  # half a file can make ASE raise anything, such as UnboundLocalError
+        raise ValueError(f'{path.name} cannot be read: {error}') from error
     assert isinstance(atoms, Atoms)  # noqa: S101 (one index, one structure)
+    if len(atoms) == 0 or not atoms.has('momenta'):
+        raise ValueError(f'{path.name} is not whole: {len(atoms)} atoms, velocities: {atoms.has("momenta")}')
     return atoms
 
 
