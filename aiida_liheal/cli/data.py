@@ -79,6 +79,49 @@ def import_deepmd(paths: tuple[Path, ...], domain: str | None, label: str) -> No
         _store(node, str(path))
 
 
+@import_.command('potential')
+@click.argument('files', metavar='FILE...', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option('--kind', default='deepmd', show_default=True, help='deepmd (a frozen model, .pb), meam or snap.')
+@click.option('--elements', required=True, help='Chemical symbols in the order of its types, such as Li or Li,O.')
+@click.option(
+    '--input',
+    'training_input',
+    type=click.Path(path_type=Path),
+    help='For deepmd: the input (JSON) that the model was trained with; needed to train on from it.',
+)
+@click.option('--label', default='', help='A label for the node.')
+@decorators.with_dbenv()
+def import_potential(
+    files: tuple[Path, ...], kind: str, elements: str, training_input: Path | None, label: str
+) -> None:
+    """Import a potential from its FILEs: a frozen DeePMD-kit model, or the files of a classical potential."""
+    from ase.data import atomic_numbers
+
+    from aiida_liheal.data.potential import PotentialData
+
+    symbols = elements.split(',')
+    unknown = [symbol for symbol in symbols if symbol == 'X' or symbol not in atomic_numbers]
+    if unknown:
+        fail(f'elements: {", ".join(map(repr, unknown))} is no chemical element; give symbols such as Li or Li,O')
+    missing = [str(path) for path in (*files, training_input) if path is not None and not path.is_file()]
+    if missing:
+        fail(f'there is no file {", ".join(missing)}')
+    contents: dict[str, str | Path | bytes] = {path.name: path for path in files}
+    if kind == 'deepmd':
+        if len(files) != 1:
+            fail(f'a deepmd potential is one frozen model, {len(files)} files were given')
+        contents = {'frozen': files[0]}
+        if training_input is not None:
+            contents['input'] = training_input
+    try:
+        node = PotentialData(kind=kind, elements=symbols, files=contents)
+    except ValueError as error:
+        fail(f'{files[0]}: {error}')
+    node.label = label
+    node.description = f'imported from {files[0]}'
+    _store(node, str(files[0]))
+
+
 def _store(node: Any, what: str) -> None:
     """Store a node unless there is one of the same content, and say which it is."""
     from aiida_liheal.report.tree import describe

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiida_liheal.data.potential import PotentialData
 
 __all__ = (
+    'content_hash',
     'fail',
     'load',
     'load_codes',
@@ -74,7 +75,7 @@ def read_overrides(file: Path | None, changes: Sequence[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            fail(f'setting {key}: the value {text!r} cannot be read: {error}')
+            fail(f'setting {key}: the value {text!r} cannot be read as YAML: {getattr(error, "problem", error)}')
         # YAML 1.1 takes 1e-3 for a text, as it has no point
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
@@ -165,10 +166,17 @@ def load_potentials(texts: Sequence[str]) -> dict[str, PotentialData]:
     return {f'm{number}': member for number, member in enumerate(members)}
 
 
+def content_hash(node: Node) -> str:
+    """The hash by which AiiDA knows equal nodes, of a node that may not be stored yet."""
+    from aiida.common.hashing import make_hash
+
+    return str(make_hash(node.base.caching.get_objects_to_hash()))
+
+
 def stored_twin(node: Node) -> Any:
     """A stored node of the same content if there is one, else the node itself, so that nothing is stored twice."""
     from aiida.orm import QueryBuilder
 
-    query = QueryBuilder().append(type(node), filters={'extras._aiida_hash': node.base.caching.compute_hash()})
+    query = QueryBuilder().append(type(node), filters={'extras._aiida_hash': content_hash(node)})
     twin = query.order_by({type(node): {'id': 'asc'}}).first(flat=True)
     return node if twin is None else twin

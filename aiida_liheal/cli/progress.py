@@ -114,8 +114,8 @@ def _tail(path: Path) -> list[str]:
 
 
 def _last_words(path: Path) -> list[str]:
-    """Words of the last line that is no comment."""
-    return next(line.split() for line in reversed(_tail(path)) if not line.lstrip().startswith('#'))
+    """Words of the last line that is no comment; a zero if there is none yet."""
+    return next((line.split() for line in reversed(_tail(path)) if not line.lstrip().startswith('#')), ['0'])
 
 
 def _last_step(log: Path) -> int:

@@ -1,4 +1,4 @@
-"""`aiida-liheal quickstart`: the whole chain in a small size, from labels to a page, with its own profile and daemon."""
+"""`aiida-liheal quickstart`: the whole chain in a small size, from labels to a page, with a profile of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 from aiida.cmdline.params import options, types
 from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail, stored_twin
+from aiida_liheal.cli.params import content_hash, fail, stored_twin
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -250,6 +250,7 @@ class _Run:
     def _start_daemon(self) -> None:
         """Start the daemon with one worker, unless it is running."""
         from aiida.engine.daemon.client import DaemonException, get_daemon_client
+        from aiida.manage import get_manager
 
         client = get_daemon_client()
         if client.is_daemon_running:
@@ -262,6 +263,15 @@ class _Run:
                 client.start_daemon(number_workers=1, timeout=DAEMON_TIMEOUT)
             except DaemonException as error:
                 fail(f'the daemon does not start: {error}')
+        # the broker starts with it, and on a machine that is busy takes longer than AiiDA waits
+        until = time.monotonic() + DAEMON_TIMEOUT
+        while True:
+            try:
+                get_manager().get_communicator()
+                return
+            except ConnectionError as error:
+                if time.monotonic() > until:
+                    fail(f'the message broker does not start: {error}')
 
     def _end_others(self) -> None:
         """In the quickstart's own profile, kill what calls with other settings left behind when they were cut off."""
@@ -357,7 +367,8 @@ class _Run:
             table.add_row(fact.stage if fact.stage != before else '', fact.name, fact.value, fact.remark)
             before = fact.stage
         self.console.print()
-        self.console.print(table)
+        # a log has no width: lines need not be folded there
+        self.console.print(table, width=None if self.console.is_terminal else 200)
         self.console.print()
         for sentence in conclusions(tree):
             echo.echo_report(sentence)
@@ -378,7 +389,7 @@ def fingerprint(builder: Any) -> str:
     def walk(values: Any, path: str) -> Iterator[tuple[str, str]]:
         for key, value in values.items():
             if isinstance(value, Node):
-                yield f'{path}.{key}', value.base.caching.compute_hash()
+                yield f'{path}.{key}', content_hash(value)
             elif hasattr(value, 'items') and key != 'metadata':
                 yield from walk(value, f'{path}.{key}')
 

@@ -29,6 +29,8 @@ _COUNTED = {
     'deposit': 'LammpsCalculation',
     'heal': 'LammpsCalculation',
 }
+#: Verbs whose inputs tell how much there is to do.
+_VERBS = ('LabelWorkChain', 'TrainWorkChain')
 _LINK = re.compile(r'(label|train|explore)_(\d+)(?:_\w+)?')
 #: Time in s between two lines on the same stage where there is no terminal.
 _EVERY_S = 30.0
@@ -148,8 +150,7 @@ class Watcher:
         row = _Row(
             pk, label, entry.link_label, stage, parent.pk, is_cached=bool(node.base.caching.is_created_from_cache)
         )
-        if isinstance(node, CalcJobNode):
-            row.total = job_total(node)
+        row.total = job_total(node) if isinstance(node, CalcJobNode) else _verb_total(node)
         self._rows[pk] = row
         return row
 
@@ -163,6 +164,7 @@ class Watcher:
         for row in self._rows.values():
             if row.stage is not None and row.stage in stages:
                 self._add(stages[row.stage], row)
+        self._count(stages)
         root = self._rows.get(self.root)
         over = root is not None and _is_over(root.state)
         simulating = any(stages[kind].began is not None for kind in ('deposit', 'heal'))
@@ -189,15 +191,48 @@ class Watcher:
                 stage.ended = max(stage.ended, row.changed) if stage.ended else row.changed
             if stage.state == 'running':
                 stage.ended = None
-        if row.label == _COUNTED[stage.kind] and row.total is not None:
-            stage.unit = row.total.unit
-            stage.total += row.total.total
-            stage.cached += row.is_cached
-            if _is_over(row.state):
-                stage.done += row.total.total
-            else:
-                progress = job_progress(QueryBuilder().append(CalcJobNode, filters={'id': row.pk}).one()[0])
-                stage.done += progress.done if progress is not None else 0
+
+    def _count(self, stages: dict[str, Stage]) -> None:
+        """Add up what is done; jobs that go on with one another count once."""
+        done: dict[tuple[str, int | None, str], int] = {}
+        wanted: dict[tuple[str, int | None, str], int] = {}
+        for row in self._rows.values():
+            if row.stage not in stages or row.total is None:
+                continue
+            stage = stages[row.stage]
+            if row.label in _VERBS:
+                stage.total += row.total.total
+                stage.unit = row.total.unit
+            elif row.label == _COUNTED[stage.kind]:
+                stage.unit = row.total.unit
+                stage.cached += row.is_cached
+                key = (row.stage, row.parent, '' if row.link.startswith('iteration_') else row.link)
+                done[key] = max(done.get(key, 0), self._done(row))
+                wanted[key] = row.total.total
+        for key, number in done.items():
+            stages[key[0]].done += number
+        for name, stage in stages.items():
+            stage.total = stage.total or sum(total for key, total in wanted.items() if key[0] == name)
+            stage.done = min(stage.done, stage.total)
+
+    def _done(self, row: _Row) -> int:
+        """How much one job has done: all of it if it ended well, else what its files say."""
+        assert row.total is not None  # noqa: S101 (the caller looked)
+        if row.state == 'finished' and not row.exit_status:
+            return row.total.total
+        progress = job_progress(QueryBuilder().append(CalcJobNode, filters={'id': row.pk}).one()[0])
+        return progress.done if progress is not None else 0
+
+
+def _verb_total(node: Any) -> Progress | None:
+    """What a verb has to do in all its jobs, where its inputs tell before the jobs are there."""
+    match node.process_label:
+        case 'LabelWorkChain':
+            return Progress(0, len(node.inputs.frames), 'frames')
+        case 'TrainWorkChain':
+            return Progress(0, node.inputs.n_members.value * node.inputs.settings.get_dict()['n_steps'], 'steps')
+        case _:
+            return None
 
 
 def _is_over(state: str) -> bool:

@@ -34,10 +34,15 @@ def facts(tree: Tree) -> list[Fact]:
     for step in tree.named('LearnWorkChain'):
         summary = step.result('summary')
         if summary:
-            found.append(Fact('learn', 'outcome', str(summary['outcome']), f'{summary["n_rounds"]} rounds'))
+            found.append(Fact('learn', 'outcome', str(summary['outcome']), plural(summary['n_rounds'], 'round')))
     for step in simulations(tree):
         found += _simulation(step)
     return found
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
 def digits(value: float) -> str:
@@ -91,13 +96,12 @@ def _training(tree: Tree, step: Step) -> list[Fact]:
         return []
     stage = step.title if step.depth else 'train'
     members = summary.get('n_members', 1)
-    plural = 's' * (members != 1)
     found = [
         Fact(
             stage,
             'trained on',
-            f'{summary["n_train"]} frames',
-            f'{members} member{plural}, {summary["n_steps"]} steps; {summary["n_holdout"]} frames held out',
+            plural(summary['n_train'], 'frame'),
+            f'{plural(members, "member")}, {summary["n_steps"]} steps; {summary["n_holdout"]} frames held out',
         )
     ]
     ends = [end for other in tree.below(step) if (end := _end_of_curve(other)) is not None]
@@ -122,7 +126,7 @@ def _training(tree: Tree, step: Step) -> list[Fact]:
                 worst.append(f'{digits(value["worst"])} {unit}')
             else:
                 parts.append(f'{digits(value)} {unit}')
-        remark = f'{errors["n_frames"]} frames' + (f'; worst member {", ".join(worst)}' if members > 1 else '')
+        remark = plural(errors['n_frames'], 'frame') + (f'; worst member {", ".join(worst)}' if members > 1 else '')
         found.append(Fact(stage, f'held-out RMSE, {domain}', ', '.join(parts), remark))
     return found
 
@@ -269,10 +273,9 @@ def conclusions(tree: Tree) -> list[str]:
     for step in tree.named('LearnWorkChain'):
         summary = step.result('summary')
         if summary:
-            rounds = summary['n_rounds']
             said.append(
-                f'Learning: {summary["outcome"]} ({rounds} round{"s" * (rounds != 1)}, '
-                f'{summary["n_labels_made"]} labels made, {summary["n_labels_dropped"]} dropped).'
+                f'Learning: {summary["outcome"]} ({plural(summary["n_rounds"], "round")}, '
+                f'{plural(summary["n_labels_made"], "label")} made, {summary["n_labels_dropped"]} dropped).'
             )
     if not said and tree.root.name in ('LabelWorkChain', 'GpawCalculation', 'TrainWorkChain', 'ExploreWorkChain'):
         said += [f'{fact.name[:1].upper()}{fact.name[1:]}: {fact.value}.' for fact in facts(tree)]
@@ -282,15 +285,25 @@ def conclusions(tree: Tree) -> list[str]:
         if stage == 'heal' and start.get('void_volume_A3') is not None:
             healed = analysis.get('healed_at_ps')
             volumes = f'{start["void_volume_A3"]:.0f} Å³ at the start, {end["void_volume_A3"]:.0f} Å³ at the end'
-            said.append(
-                f'The void closed at {healed:.2f} ps and stayed closed ({volumes}, {end["time_ps"]:.2f} ps).'
-                if healed is not None
-                else f'The void did not close for good within {end["time_ps"]:.2f} ps ({volumes}).'
-            )
+            # below the volume of an atom a void counts as closed
+            lattice = analysis.get('settings', {}).get('lattice_constant_A')
+            if healed is not None:
+                said.append(
+                    f'The void closed at {healed:.2f} ps and stayed closed ({volumes}, {end["time_ps"]:.2f} ps).'
+                )
+            elif lattice is not None and end['void_volume_A3'] < lattice**3 / 2:
+                said.append(
+                    f'The void was closed at the end, {end["time_ps"]:.2f} ps, for too short a time to call it healed '
+                    f'({volumes}).'
+                )
+            else:
+                said.append(f'The void did not close within {end["time_ps"]:.2f} ps ({volumes}).')
         runs = step.result('results').get('runs', [])
         if stage == 'deposit' and runs and 'n_final' in runs[0]:
             run = runs[0]
             heights = [value.get('film_height_A') for value in (start, end)]
-            grown = '' if None in heights else f'; the film grew from {heights[0]:.1f} to {heights[1]:.1f} Å'
-            said.append(f'{run["n_inserted"]} atoms were sent onto the slab, {run["n_lost"]} were lost{grown}.')
+            film = (
+                '' if None in heights else f'; height of the film {heights[0]:.1f} Å before, {heights[1]:.1f} Å after'
+            )
+            said.append(f'Sent onto the slab: {plural(run["n_inserted"], "atom")}, {run["n_lost"]} lost{film}.')
     return said

@@ -1,0 +1,115 @@
+"""`setup`: executables are found, checked and made codes once; what is missing or wrong is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from aiida.orm import InstalledCode, QueryBuilder
+
+from aiida_liheal.cli import setup
+
+PROGRAMS = {
+    'dp': '#!/bin/sh\necho "DeePMD-kit v9.8.7"\n',
+    'lmp': '#!/bin/sh\necho "LAMMPS (1 Jan 2099)"\necho "ERROR: Illegal pair_style command"\nexit 1\n',
+}
+
+
+@pytest.fixture
+def programs(aiida_profile_clean, tmp_path, monkeypatch):
+    """Programs that say what the real ones say, alone on PATH with this Python."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    for name, text in PROGRAMS.items():
+        path = folder / name
+        path.write_text(text)
+        path.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{folder}:/usr/bin:/bin')
+    return folder
+
+
+def codes():
+    return {code.label: code for code in QueryBuilder().append(InstalledCode).all(flat=True)}
+
+
+def test_setup_makes_what_is_missing_once(invoke, programs):
+    """Computer and codes with their versions; the second call finds them there."""
+    arguments = ['setup', '--only', 'dp', '--only', 'lmp']
+    status, output = invoke(*arguments)
+    assert status == 0, output
+    assert 'computer localhost: made' in output
+    found = codes()
+    assert {label: code.description for label, code in found.items()} == {
+        'dp': 'DeePMD-kit 9.8.7',
+        'lmp': 'LAMMPS 1 Jan 2099',
+    }
+    assert str(found['dp'].get_executable()) == str(programs / 'dp')
+    assert found['dp'].computer.label == 'localhost'
+    status, output = invoke(*arguments)
+    assert status == 0
+    assert 'computer localhost: is there' in output
+    assert {label: code.pk for label, code in codes().items()} == {label: code.pk for label, code in found.items()}
+
+
+def test_a_missing_executable_is_named_with_where_it_was_looked_for(invoke, programs, n_nodes):
+    (programs / 'dp').unlink()
+    status, output = invoke('setup', '--only', 'lmp', '--only', 'dp')
+    assert status == 1
+    assert "no executable 'dp'" in output
+    assert str(programs) in output
+    assert n_nodes() == 0
+
+
+def test_a_given_path_that_is_no_executable(invoke, programs, tmp_path):
+    status, output = invoke('setup', '--only', 'lmp', '--lmp', tmp_path / 'nowhere')
+    assert status == 1
+    assert f'{tmp_path / "nowhere"} is no executable' in output
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'part'),
+    [
+        ('dp', '#!/bin/sh\necho hello\n', 'does not say that it is DeePMD-kit'),
+        ('lmp', '#!/bin/sh\necho hello\n', 'does not say that it is LAMMPS'),
+        (
+            'lmp',
+            "#!/bin/sh\necho 'LAMMPS (1 Jan 2099)'\necho \"ERROR: Unrecognized pair style 'deepmd'\"\n",
+            'without pair_style deepmd',
+        ),
+        ('python', '#!/bin/sh\necho hello\n', 'does not run Python'),
+    ],
+)
+def test_a_wrong_program_is_refused(invoke, programs, name, text, part, n_nodes):
+    path = programs / f'wrong_{name}'
+    path.write_text(text)
+    path.chmod(0o755)
+    status, output = invoke('setup', '--only', name, f'--{name}', path)
+    assert status == 1
+    assert part in output
+    assert str(path) in output
+    assert n_nodes() == 0
+
+
+def test_a_python_without_a_package_is_refused(monkeypatch):
+    monkeypatch.setitem(setup._PACKAGES, 'gpaw', ('numpy', 'no_such_package'))
+    with pytest.raises(setup.SetupError, match='lacks no_such_package'):
+        setup.check_executable('gpaw', setup.find_executable('gpaw', Path(sys.executable)))
+
+
+def test_another_executable_is_taken_only_when_told(invoke, programs):
+    """A code is not changed behind somebody's back; with --replace the old one is put aside and kept."""
+    invoke('setup', '--only', 'dp')
+    first = codes()['dp']
+    other = programs / 'other_dp'
+    other.write_text(PROGRAMS['dp'].replace('9.8.7', '10.0'))
+    other.chmod(0o755)
+    status, output = invoke('setup', '--only', 'dp', '--dp', other)
+    assert status == 1
+    assert str(first.get_executable()) in output
+    assert '--replace' in output
+    status, output = invoke('setup', '--only', 'dp', '--dp', other, '--replace')
+    assert status == 0
+    found = codes()
+    assert str(found['dp'].get_executable()) == str(other)
+    assert found[f'dp-{first.pk}'].pk == first.pk
