@@ -10,7 +10,7 @@ from aiida.orm import Code, Dict, Float, Int, Str
 
 from aiida_liheal.calculations.gpaw import GpawCalculation
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = ('ENGINES', 'LabelWorkChain', 'split_frames', 'summarise_labels')
 
@@ -231,8 +231,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             builder.max_at_once = Int(inputs['max_at_once'])
         builder[engine].code = code
         builder[engine].settings = settings
-        if options:
-            builder[engine].metadata.options = merge(dict(builder[engine].metadata.options), options)
+        set_options(builder[engine], options)
         return builder
 
     def setup(self) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 from aiida.engine.processes.builder import ProcessBuilderNamespace
 
-__all__ = ('ProtocolMixin', 'fill', 'merge')
+from aiida_liheal.calculations.common import ONE_THREAD
+
+__all__ = ('ProtocolMixin', 'fill', 'merge', 'set_options')
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -92,3 +94,30 @@ def fill(target: ProcessBuilderNamespace, content: Mapping[str, Any], left_out: 
             fill(inner, value)
         else:
             setattr(target, name, value)
+
+
+def set_options(job: ProcessBuilderNamespace, options: Mapping[str, Any] | None) -> None:
+    """Set options of a job, port by port, so that the defaults of the others stay.
+
+    `environment_variables` are laid over our own, which give each process one thread.
+
+    Parameters
+    ----------
+    job : ProcessBuilderNamespace
+        Inputs of the job.
+    options : mapping, optional
+        Values by option of `metadata.options`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such option, or its value is refused.
+    """
+    target = job.metadata.options
+    unknown = sorted(set(options or {}) - set(target._port_namespace))
+    if unknown:
+        raise ValueError(
+            f'unknown option {", ".join(unknown)}; allowed are {", ".join(sorted(target._port_namespace))}'
+        )
+    for name, value in (options or {}).items():
+        setattr(target, name, {**ONE_THREAD, **value} if name == 'environment_variables' else value)

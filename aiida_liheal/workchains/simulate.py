@@ -20,7 +20,7 @@ from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 from aiida_liheal.workchains.md import MdWorkChain
-from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = ('SimulationWorkChain', 'build_crystal', 'frames_from_structure', 'job_settings')
 
@@ -206,8 +206,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         builder.seed = Int(seed)
         builder.potentials = {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
         builder.lammps.code = codes['lmp']
-        if options:
-            builder.lammps.metadata.options = merge(dict(builder.lammps.metadata.options), options)
+        set_options(builder.lammps, options)
         if 'python' in codes:
             builder.analyse.code = codes['python']
             builder.analyse.settings = Dict(cls._analysis_settings(inputs['analysis'], settings, crystal))
