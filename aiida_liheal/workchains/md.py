@@ -7,7 +7,6 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import (
-    BaseRestartWorkChain,
     ExitCode,
     ProcessHandlerReport,
     ProcessSpec,
@@ -17,9 +16,11 @@ from aiida.engine import (
 )
 from aiida.orm import ArrayData, Dict, Int, RemoteData
 
-from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
+from aiida_liheal.calculations.analyse import DUMP
+from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, run_folder
 from aiida_liheal.lammps.readers import merge_thermo, restart_steps
 from aiida_liheal.parsers.common import array_data
+from aiida_liheal.workchains.restart import RestartWorkChain
 
 __all__ = ('MdWorkChain', 'join_thermo', 'latest_restart')
 
@@ -29,7 +30,9 @@ _CODES: Any = LammpsCalculation.exit_codes
 @calcfunction
 def latest_restart(folder: RemoteData, below: Int) -> Int | ExitCode:
     """Step of the latest restart file in a job's folder before the step `below`."""
-    steps = [step for step in restart_steps(folder.listdir(run_folder(0))) if step < below.value]
+    name = run_folder(0)
+    files = folder.listdir(name) if name in folder.listdir() else []
+    steps = [step for step in restart_steps(files) if step < below.value]
     return Int(steps[-1]) if steps else ExitCode(404, f'no restart file before step {below.value}')
 
 
@@ -46,7 +49,7 @@ def join_thermo(**segments: ArrayData) -> ArrayData:
     return array_data({f'{prefix}step' if key == 'Step' else key: array for key, array in joined.items()})
 
 
-class MdWorkChain(BaseRestartWorkChain):
+class MdWorkChain(RestartWorkChain):
     """Run one deposition or healing run to its end, whatever interrupts its jobs."""
 
     _process_class = LammpsCalculation
@@ -87,8 +90,8 @@ class MdWorkChain(BaseRestartWorkChain):
         spec.exit_code(
             320,
             'ERROR_NO_PROGRESS',
-            message='the run broke off {times} times at step {step} without a new restart file; make restart_every_ps '
-            'shorter than what a job gets done in its walltime',
+            message='the run broke off {times} times at step {step} without a new restart file, at last: {cause}; mend '
+            'that, or make restart_every_ps shorter than what a job gets done in its walltime',
         )
 
     @staticmethod
@@ -109,62 +112,84 @@ class MdWorkChain(BaseRestartWorkChain):
         self.ctx.last_step = None
         self.ctx.times = 0
         if self.ctx.folders:
-            self._go_on_from(self.ctx.folders[-1])
+            self._go_on()
 
-    def _go_on_from(self, folder: RemoteData, below: int = 2**62) -> bool:
-        """Set the restart of the next job; False if the folder has no restart file, and the run begins anew."""
-        step, node = latest_restart.run_get_node(folder, Int(below))
+    def _go_on(self, below: int | None = None) -> str:
+        """Let the next job go on from the latest restart file before the step `below`, or else begin anew; say which.
+
+        The folders are looked through from the last one on: a job that died early may have left nothing to go on from.
+        """
         for name in ('parent_folder', 'restart_step'):
             self.ctx.inputs.pop(name, None)
-        if not node.is_finished_ok:
-            self.ctx.folders.clear()
-            self.ctx.thermos.clear()
-            return False
-        self.ctx.inputs.parent_folder = folder
-        self.ctx.inputs.restart_step = step
-        return True
+        # a run that broke off after its last step does that step again, and ends as it should
+        n_steps = JobSettings.read(self.ctx.inputs.settings.get_dict()).run(0)[1].n_steps
+        limit = Int(n_steps if below is None else min(below, n_steps))
+        while self.ctx.folders:
+            step, node = latest_restart.run_get_node(self.ctx.folders[-1], limit)
+            if node.is_finished_ok:
+                self.ctx.inputs.parent_folder = self.ctx.folders[-1]
+                self.ctx.inputs.restart_step = step
+                return f'going on from step {step.value}'
+            self.ctx.folders.pop()
+        self.ctx.thermos.clear()
+        return 'there is no restart file: beginning anew'
 
     def inspect_process(self) -> Any:
-        """Note the segment, then look at how it ended."""
+        """Note the segment, then look at how it ended; what there is of a run that failed is kept."""
         calculation = self.ctx.children[-1]
         if 'remote_folder' in calculation.outputs:
             self.ctx.folders.append(calculation.outputs.remote_folder)
         if 'thermo' in calculation.outputs:
             self.ctx.thermos.append(calculation.outputs.thermo)
-        return super().inspect_process()
+        result = super().inspect_process()
+        if result is not None and result.status:
+            self._attach_segments()
+        return result
 
     @process_handler(priority=200, exit_codes=[_CODES.ERROR_INTERRUPTED, _CODES.ERROR_WALLTIME, _CODES.ERROR_NO_OUTPUT])
     def go_on(self, calculation: Any) -> ProcessHandlerReport | None:
         """Go on from the latest restart file of a job that broke off or ran out of walltime."""
-        began = self.ctx.inputs.restart_step.value if 'restart_step' in self.ctx.inputs else None
-        going_on = self._go_on_from(calculation.outputs.remote_folder)
-        step = self.ctx.inputs.restart_step.value if going_on else None
-        self.ctx.times = self.ctx.times + 1 if step == began else 0
+        began = self._restart_step()
+        action = self._go_on()
+        self.ctx.times = self.ctx.times + 1 if self._restart_step() == began else 0
         if self.ctx.times > 2:
             return ProcessHandlerReport(
-                True, self.exit_codes.ERROR_NO_PROGRESS.format(times=self.ctx.times, step=began or 0)
+                True,
+                self.exit_codes.ERROR_NO_PROGRESS.format(
+                    times=self.ctx.times, step=began or 0, cause=calculation.exit_message
+                ),
             )
-        action = f'going on from step {step}' if going_on else 'there is no restart file: beginning anew'
-        self.report(f'{calculation.process_label}<{calculation.pk}>: {calculation.exit_message}; {action}')
+        self.report_action(calculation, action)
         return ProcessHandlerReport(True)
 
     @process_handler(priority=210, exit_codes=[_CODES.ERROR_RESTART_UNREADABLE])
     def take_earlier_restart(self, calculation: Any) -> ProcessHandlerReport | None:
         """A restart file was cut off while it was written: take the one before it."""
-        failed = calculation.inputs.restart_step.value
         # this job wrote nothing; the files are in the folder it was started from
         self.ctx.folders.pop()
-        going_on = self._go_on_from(calculation.inputs.parent_folder, below=failed)
-        action = f'going on from step {self.ctx.inputs.restart_step.value}' if going_on else 'beginning anew'
-        self.report(f'{calculation.process_label}<{calculation.pk}>: {calculation.exit_message}; {action}')
+        action = self._go_on(below=calculation.inputs.restart_step.value)
+        self.report_action(calculation, action)
         return ProcessHandlerReport(True)
+
+    def _restart_step(self) -> int | None:
+        """Step that the next job goes on from; None if it begins at the start."""
+        return self.ctx.inputs.restart_step.value if 'restart_step' in self.ctx.inputs else None
 
     def results(self) -> ExitCode | None:
         """Attach the outputs of the last job, the thermo of all and the folders of all segments."""
         exit_code = super().results()
-        for number, folder in enumerate(self.ctx.folders):
+        self._attach_segments()
+        return exit_code
+
+    def _attach_segments(self) -> None:
+        """Attach the thermo of all jobs as one, and the folders that hold a part of the trajectory.
+
+        A job that was killed before its first frame was due has none, and the one before it covers its steps.
+        """
+        name = run_folder(0)
+        having = [f for f in self.ctx.folders if name in f.listdir() and DUMP in f.listdir(name)]
+        for number, folder in enumerate(having):
             self.out(f'trajectories.s{number:03d}', folder)
         if self.ctx.thermos:
             thermos = {f's{number:03d}': node for number, node in enumerate(self.ctx.thermos)}
             self.out('thermo', self.ctx.thermos[0] if len(thermos) == 1 else join_thermo(**thermos))
-        return exit_code

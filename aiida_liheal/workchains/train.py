@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import (
-    BaseRestartWorkChain,
     ExitCode,
     ProcessBuilder,
     ProcessHandlerReport,
@@ -22,13 +22,14 @@ from aiida.orm import ArrayData, Code, Dict, Int
 
 from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.calculations.dp_settings import DpTrainSettings, architecture_of
-from aiida_liheal.calculations.dp_train import DpTrainCalculation
+from aiida_liheal.calculations.dp_train import DpTrainCalculation, check_training
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.seeds import derive_seed
-from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.restart import RestartWorkChain
 
-__all__ = ('DpTrainBaseWorkChain', 'TrainWorkChain', 'member_settings', 'summarise_committee')
+__all__ = ('DpTrainBaseWorkChain', 'TrainWorkChain', 'check_committee', 'member_settings', 'summarise_committee')
 
 
 @calcfunction
@@ -62,7 +63,21 @@ def summarise_committee(**summaries: Dict) -> Dict:
     )
 
 
-class DpTrainBaseWorkChain(BaseRestartWorkChain):
+def check_committee(
+    settings: Dict, frames: Mapping[str, FramesData], start_from: Mapping[str, PotentialData]
+) -> str | None:
+    """What is wrong with training members on these frames, each from its potential; None if nothing is."""
+    checked = DpTrainSettings.model_validate({**settings.get_dict(), 'seed': 0})
+    for name in start_from:
+        if not re.fullmatch(r'm(0|[1-9]\d*)', name):
+            return f'start_from.{name}: members are called m0, m1, …'
+    for name, potential in sorted(start_from.items()):
+        if problem := check_training(checked, frames, potential):
+            return f'{name}: {problem}'
+    return check_training(checked, frames, None)
+
+
+class DpTrainBaseWorkChain(RestartWorkChain):
     """One training, gone on with from its last checkpoint when it was interrupted."""
 
     _process_class = DpTrainCalculation
@@ -90,14 +105,10 @@ class DpTrainBaseWorkChain(BaseRestartWorkChain):
         folder = calculation.outputs.remote_folder
         if any(name.startswith('model.ckpt') for name in folder.listdir()):
             self.ctx.inputs.parent_folder = folder
-            self.report_error_handled(calculation, 'going on from its last checkpoint')
+            self.report_action(calculation, 'going on from its last checkpoint')
         else:
-            self.report_error_handled(calculation, 'it has no checkpoint: beginning anew')
+            self.report_action(calculation, 'it has no checkpoint: beginning anew')
         return ProcessHandlerReport(True)
-
-    def report_error_handled(self, calculation: Any, action: str) -> None:
-        """Say which failure was met and what is done about it."""
-        self.report(f'{calculation.process_label}<{calculation.pk}>: {calculation.exit_message}; {action}')
 
 
 class TrainWorkChain(ProtocolMixin, WorkChain):
@@ -155,6 +166,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             required=False,
             help='Potentials of the same architecture to start from, m0, m1, …; members without one begin at random.',
         )
+        spec.inputs.validator = cls._validate_inputs
         spec.outline(
             cls.setup,
             while_(cls.has_members_left)(cls.train_members, cls.inspect_members),
@@ -176,6 +188,12 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
         if 'seed' in given:
             return 'settings.seed: leave it out; the seeds of the members are derived from the input `seed`'
         return settings_validator(DpTrainSettings)(Dict({**given, 'seed': 0}), None)
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        if not {'settings', 'frames'} <= set(inputs):
+            return None  # told by the ports themselves, or left out where they are exposed
+        return check_committee(inputs['settings'], inputs['frames'], inputs.get('start_from') or {})
 
     @classmethod
     def get_builder_from_protocol(
@@ -230,8 +248,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             builder.max_at_once = Int(inputs['max_at_once'])
         if start_from:
             builder.start_from = dict(start_from)
-        if options:
-            builder.dp.metadata.options = merge(dict(builder.dp.metadata.options), options)
+        set_options(builder.dp, options)
         return builder
 
     def setup(self) -> None:
