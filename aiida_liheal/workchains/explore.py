@@ -10,16 +10,17 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkC
 from aiida.orm import AbstractCode, Dict, Int, Str
 
 from aiida_liheal.calculations.common import settings_validator
-from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation
+from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, check_runs, members_in_order
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.select import select_candidates
 from aiida_liheal.sampling.stages import SystemStage, plan_runs
 from aiida_liheal.sampling.trust import Trust, TrustLevels
-from aiida_liheal.workchains.protocol import ProtocolMixin, merge
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('ExploreWorkChain', 'plan_exploration', 'select_frames')
+__all__ = ('ExploreWorkChain', 'check_systems', 'plan_exploration', 'select_frames')
 
 
 @calcfunction
@@ -82,6 +83,27 @@ def select_frames(n_max: Int, seed: Int, **nodes_by_system: Any) -> dict[str, An
     if shards:
         nodes['candidates'] = shards
     return nodes
+
+
+def check_systems(stage: Dict, structures: Mapping[str, FramesData], trust: Dict, potential: PotentialSpec) -> None:
+    """Refuse an exploration that cannot be run, with a ValueError that says which system and why."""
+    unknown = sorted(set(structures) ^ set(stage.get_dict()))
+    if unknown:
+        raise ValueError(
+            f'structures and stage must name the same systems; {", ".join(unknown)} is in one of them only'
+        )
+    for name, shard in structures.items():
+        runs = plan_runs(SystemStage.read(stage.get_dict()[name]), len(shard), 0)
+        try:
+            if not runs:
+                raise ValueError('the shard holds no frames to start from')
+            check_runs(
+                JobSettings.read({'kind': 'explore', 'runs': runs, 'trust': trust.get_dict()}),
+                shard.get_frames(),
+                potential,
+            )
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from error
 
 
 class ExploreWorkChain(ProtocolMixin, WorkChain):
@@ -159,17 +181,13 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
     def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
         if not {'stage', 'structures', 'potentials', 'trust'} <= set(inputs):
             return None
-        unknown = sorted(set(inputs['structures']) ^ set(inputs['stage'].get_dict()))
-        if unknown:
-            return f'structures and stage must name the same systems; {", ".join(unknown)} is in one of them only'
-        for name, shard in inputs['structures'].items():
-            runs = plan_runs(SystemStage.read(inputs['stage'].get_dict()[name]), len(shard), 0)
-            job = JobSettings.read({'kind': 'explore', 'runs': runs, 'trust': inputs['trust'].get_dict()})
-            problem = LammpsCalculation._validate_inputs(
-                {'settings': Dict(job.model_dump()), 'structures': shard, 'potentials': inputs['potentials']}, context
-            )
-            if problem:
-                return f'{name}: {problem}'
+        try:
+            if not inputs['potentials']:
+                raise ValueError('no potential given; a committee m0, m1, … is needed')
+            committee = committee_spec(members_in_order(inputs['potentials']))
+            check_systems(inputs['stage'], inputs['structures'], inputs['trust'], committee)
+        except ValueError as error:
+            return str(error)
         return None
 
     @classmethod
@@ -219,8 +237,7 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
         builder.max_candidates = Int(inputs['max_candidates'])
         builder.seed = Int(seed)
         builder.lammps.code = codes['lmp']
-        if options:
-            builder.lammps.metadata.options = merge(dict(builder.lammps.metadata.options), options)
+        set_options(builder.lammps, options)
         return builder
 
     def run_systems(self) -> Any:

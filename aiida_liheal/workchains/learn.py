@@ -12,13 +12,14 @@ from aiida.orm import AbstractCode, Bool, Dict, Int, Str
 from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.lammps.potentials import potential_spec
 from aiida_liheal.sampling.convergence import ConvergenceSettings, RoundOutcome, judge_round
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.trust import TrustCounts
-from aiida_liheal.workchains.explore import ExploreWorkChain
+from aiida_liheal.workchains.explore import ExploreWorkChain, check_systems
 from aiida_liheal.workchains.label import LabelWorkChain
 from aiida_liheal.workchains.protocol import ProtocolMixin, fill
-from aiida_liheal.workchains.train import TrainWorkChain
+from aiida_liheal.workchains.train import TrainWorkChain, check_committee
 
 __all__ = ('LearnWorkChain', 'judge', 'round_seed')
 
@@ -170,9 +171,28 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             problem = TrainWorkChain.spec().inputs['frames'].validator(inputs['frames'], context)
             if problem:
                 return f'frames: {problem}'
+        given = {
+            f'{port}.{name}': shard
+            for port in ('frames', 'to_label')
+            for name, shard in (inputs.get(port) or {}).items()
+        }
+        start_from = inputs.get('start_from') or {}
+        if problem := check_committee(inputs['train']['settings'], given, start_from):
+            return f'train: {problem}'
         n_members = inputs['train']['n_members'].value if 'n_members' in inputs.get('train', {}) else 4
         if n_members < 2:
             return f'train.n_members is {n_members}; a committee that can disagree needs 2, better 4'
+        # the committee is yet to be trained; what can be said of it is its elements
+        elements = {element for shard in given.values() for element in shard.elements}
+        first = next(iter(start_from.values()), None)
+        try:
+            committee = potential_spec(
+                'deepmd', first.elements if first else sorted(elements), [f'm{n}.pb' for n in range(n_members)]
+            )
+            explore = inputs['explore']
+            check_systems(explore['stage'], explore['structures'], explore['trust'], committee)
+        except ValueError as error:
+            return f'explore: {error}'
         return None
 
     @classmethod
