@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import Dict
 from pydantic import BaseModel, ValidationError
 
 from aiida_liheal.structures.settings import explain
 
-__all__ = ('ONE_THREAD', 'define_options', 'settings_validator')
+__all__ = ('ONE_THREAD', 'define_options', 'job_validator', 'settings_validator')
 
 #: Environment of a job that shares its machine: each process one thread. Override through `options`.
 ONE_THREAD = {
@@ -36,6 +37,15 @@ def settings_validator(model: type[BaseModel]) -> Callable[[Dict | None, Any], s
         except ValidationError as error:
             return explain(error, model)
         return None
+
+    return validate
+
+
+def job_validator(own: Callable[[Any, Any], str | None]) -> Callable[[Any, Any], str | None]:
+    """A validator of a job's inputs that asks ours, then AiiDA's own, which setting one would replace."""
+
+    def validate(inputs: Any, port: Any) -> str | None:
+        return own(inputs, port) or validate_calc_job(inputs, port)
 
     return validate
 

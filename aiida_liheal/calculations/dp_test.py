@@ -10,7 +10,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import Dict
 
-from aiida_liheal.calculations.common import define_options
+from aiida_liheal.calculations.common import define_options, job_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.structures.formats import write_deepmd_npy
@@ -40,7 +40,7 @@ class DpTestCalculation(CalcJob):
             validator=cls._validate_frames,
             help='Labelled shards by name; every frame is tested.',
         )
-        spec.inputs.validator = cls._validate_inputs
+        spec.inputs.validator = job_validator(cls._validate_inputs)
         spec.output(
             'summary',
             valid_type=Dict,

@@ -13,7 +13,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import ArrayData, Dict, RemoteData
 
-from aiida_liheal.calculations.common import define_options, settings_validator
+from aiida_liheal.calculations.common import define_options, job_validator, settings_validator
 from aiida_liheal.calculations.dp_settings import DpTrainSettings, architecture_of, training_input
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
@@ -103,7 +103,7 @@ class DpTrainCalculation(CalcJob):
             required=False,
             help='Folder of an interrupted training with the same inputs, to go on from its last checkpoint.',
         )
-        spec.inputs.validator = cls._validate_inputs
+        spec.inputs.validator = job_validator(cls._validate_inputs)
         spec.output('potential', valid_type=PotentialData, help='The frozen and the compressed model, and its input.')
         spec.output(
             'learning_curve', valid_type=ArrayData, help='Columns of the learning curve, each of (n_points,); eV, eV/Å.'

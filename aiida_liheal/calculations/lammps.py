@@ -12,7 +12,7 @@ from aiida_lammps.calculations.raw import LammpsRawCalculation
 from ase import Atoms
 from pydantic import Field
 
-from aiida_liheal.calculations.common import define_options
+from aiida_liheal.calculations.common import define_options, job_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, committee_spec
 from aiida_liheal.lammps.decks import check, render, validate, write_data
@@ -128,7 +128,7 @@ class LammpsCalculation(LammpsRawCalculation):
             required=False,
             help='Step of the restart file in `parent_folder` to go on from.',
         )
-        spec.inputs.validator = cls._validate_inputs
+        spec.inputs.validator = job_validator(cls._validate_inputs)
         spec.output('results', valid_type=Dict, help='Status, steps, atom balance and speed of each run.')
         spec.output(
             'thermo', valid_type=ArrayData, required=False, help='Thermo columns `run_000_<column>`; LAMMPS metal.'

@@ -26,7 +26,9 @@ def test_info(invoke, whole_chain):
     assert words['atoms a frame'] == '2 to 4'
     assert words['energy'].endswith('eV/atom')
     assert words['made by'].startswith('GpawCalculation<')
-    potential = QueryBuilder().append(PotentialData, filters={'label': ''}).first(flat=True)
+    # the newest is the chain's; other tests leave potentials of other kinds in the session's profile
+    query = QueryBuilder().append(PotentialData, filters={'label': ''})
+    potential = query.order_by({PotentialData: {'id': 'desc'}}).first(flat=True)
     status, output = invoke('data', 'info', potential.pk)
     assert status == 0
     assert 'deepmd' in output

@@ -110,13 +110,14 @@ def some_frames():
 
 def code(computer, label='lmp', path='/bin/true'):
     """A code, made once."""
-    from aiida.common.exceptions import NotExistent
-    from aiida.orm import load_code
+    from aiida.orm import QueryBuilder
 
-    try:
-        return load_code(f'{label}@{computer.label}')
-    except NotExistent:
-        return InstalledCode(label=label, computer=computer, filepath_executable=path).store()
+    # other tests may have made several of one label
+    query = QueryBuilder().append(InstalledCode, filters={'label': label})
+    stored = query.first(flat=True)
+    if stored is not None:
+        return stored
+    return InstalledCode(label=label, computer=computer, filepath_executable=path).store()
 
 
 def analysis(n_frames=6):
