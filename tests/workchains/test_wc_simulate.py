@@ -1,0 +1,303 @@
+"""The verbs `deposit` and `heal`: their starts, what they refuse, and a deposition that is killed and goes on."""
+
+import shutil
+
+import numpy as np
+import pytest
+from aiida.common import LinkType
+from aiida.engine import run_get_node
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from aiida.orm import Dict, InstalledCode, Int, Str, StructureData, WorkChainNode, to_aiida_type
+from plumpy import ProcessState
+
+from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, check_runs
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import committee_spec
+from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings, bcc_bulk
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.workchains.deposit import DepositWorkChain
+from aiida_liheal.workchains.heal import HealWorkChain
+from aiida_liheal.workchains.simulate import build_crystal, frames_from_structure, job_settings
+
+SLAB = {'size': [6, 4], 'n_layers': 6, 'n_fixed_layers': 2, 'height_above_A': 60.0}
+VOID = {'size': [4, 4, 4], 'void_size': [2, 1, 1]}
+#: 16 atoms, one every 250 steps, on 144: ten times the flux of the paper, so that a short run has many.
+DEPOSIT = {
+    'duration_ps': 4.0,
+    'rate_Li_per_ps': 4.0,
+    'near_A': 2.5,
+    'fixed_below_A': SlabSettings.read(SLAB).fixed_below_A,
+    'dump_every_ps': 0.25,
+    'restart_every_ps': 0.5,
+}
+needs_lammps = pytest.mark.skipif(shutil.which('lmp') is None, reason='LAMMPS is not installed (extra `engines`)')
+
+
+@pytest.fixture
+def deposition(codes, meam_potential):
+    """Inputs of a deposition, with changes to the inputs."""
+
+    def make(**changes):
+        inputs = {
+            'crystal': Dict(SLAB),
+            'settings': Dict(DEPOSIT),
+            'seed': Int(3),
+            'potentials': {'m0': meam_potential},
+            'lammps': {'code': codes['lmp']},
+        }
+        return {**inputs, **{name: to_aiida_type(value) for name, value in changes.items()}}
+
+    return make
+
+
+def test_starts_are_built_from_their_settings():
+    slab = build_crystal(Str('deposit'), Dict(SLAB))
+    assert slab.domain == 'deposit'
+    atoms = slab.get_atoms()
+    assert len(atoms) == 144
+    assert atoms.pbc.tolist() == [True, True, False]
+    crystal = build_crystal(Str('heal'), Dict(VOID))
+    assert len(crystal.get_atoms()) == 2 * (64 - 2)
+    # the same settings give the same atoms
+    assert np.array_equal(build_crystal(Str('deposit'), Dict(SLAB)).get_atoms().positions, atoms.positions)
+
+
+def test_a_start_of_ones_own():
+    given = StructureData(ase=VoidCrystalSettings.read(VOID).build())
+    frames = frames_from_structure(given).get_frames()
+    assert (len(frames), frames.counts.tolist()) == (1, [124])
+
+
+def test_settings_of_the_job(meam_potential):
+    """One run with a seed derived from that of the verb: what the job takes."""
+    settings = job_settings(Str('deposit'), Dict(DEPOSIT), Int(3)).get_dict()
+    job = JobSettings.read(settings)
+    assert len(job.runs) == 1
+    check_runs(job, build_crystal(Str('deposit'), Dict(SLAB)).get_frames(), committee_spec([meam_potential]))
+    seeds = {
+        job_settings(Str(kind), Dict(DEPOSIT), Int(seed))['runs'][0]['seed']
+        for kind in ('deposit', 'heal')
+        for seed in (3, 4)
+    }
+    assert len(seeds) == 4
+
+
+def test_height_of_the_fixed_layers_follows_from_the_slab(codes, meam_potential):
+    builder = DepositWorkChain.get_builder_from_protocol(codes, meam_potential, protocol='fast')
+    assert builder.settings['fixed_below_A'] == SlabSettings.read(builder.crystal.get_dict()).fixed_below_A
+    given = DepositWorkChain.get_builder_from_protocol(
+        codes, meam_potential, protocol='fast', overrides={'settings': {'fixed_below_A': 1.0}}
+    )
+    assert given.settings['fixed_below_A'] == 1.0
+    # of a slab of ones own nothing is known
+    start = FramesData(Frames.from_atoms([SlabSettings.read(SLAB).build()]))
+    with pytest.raises(ValueError, match='fixed_below_A: missing'):
+        DepositWorkChain.get_builder_from_protocol(codes, meam_potential, start, protocol='fast')
+
+
+def test_analysis_knows_the_run(codes, meam_potential):
+    """Time step, lattice, mass and fixed layers are taken from the run; without a Python nothing is analysed."""
+    builder = DepositWorkChain.get_builder_from_protocol(
+        codes, meam_potential, overrides={'settings': {'timestep_fs': 2.0}, 'analysis': {'every': 3}}
+    )
+    settings = builder.analyse.settings.get_dict()
+    assert (settings['timestep_fs'], settings['lattice_constant_A'], settings['every']) == (2.0, 3.51, 3)
+    assert settings['mass_u'] == pytest.approx(6.94)
+    assert settings['fixed_below_A'] == builder.settings['fixed_below_A']
+    without = {name: code for name, code in codes.items() if name != 'python'}
+    builder = DepositWorkChain.get_builder_from_protocol(without, meam_potential)
+    process = instantiate_process(get_manager().get_runner(), builder)
+    assert 'analyse' not in process.inputs or 'code' not in process.inputs.analyse
+    assert process.analyse() is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'parts'),
+    [
+        ({'settings': {**DEPOSIT, 'rate_Li_per_ps': -4.0}}, ['rate_Li_per_ps = -4.0', 'greater than 0', '1/ps']),
+        ({'settings': {**DEPOSIT, 'seed': 5}}, ['settings.seed: leave it out']),
+        ({'settings': {**DEPOSIT, 'near_A': 50.0}}, ['near_A = 50.0 Å']),
+        ({'settings': {**DEPOSIT, 'duration_ps': 1000.0}}, ['the cell is', 'need']),
+        ({'crystal': {**SLAB, 'element': 'Lx'}}, ["'Lx' is no chemical element"]),
+        ({'crystal': {**SLAB, 'element': 'Na'}}, ['the structure holds Na; the potential knows Li only']),
+        ({'crystal': {**SLAB, 'n_fixed_layers': 6}}, ['n_fixed_layers = 6 layers', 'n_layers = 6']),
+        ({'crystal': {**SLAB, 'lattice_constant_A': 1.0}}, ['Å from', 'at least 1.5 Å is needed']),
+        ({'seed': -3}, ['seed is -3; allowed is 0 or more']),
+    ],
+)
+def test_depositions_that_make_no_sense_are_refused(refusal, deposition, changes, parts):
+    message = refusal(DepositWorkChain, **deposition(**changes))
+    for part in parts:
+        assert part in message
+
+
+def test_a_void_larger_than_the_crystal_is_refused(refusal, deposition):
+    inputs = deposition(settings={'duration_ps': 3.0}, crystal={**VOID, 'void_size': [2, 5, 1]})
+    message = refusal(HealWorkChain, **inputs)
+    assert 'void_size = (2, 5, 1) cells: along y it must be from 1 to 3 cells' in message
+
+
+def test_one_start_and_not_two(refusal, deposition):
+    start = FramesData(Frames.from_atoms([SlabSettings.read(SLAB).build()]))
+    assert 'crystal and structure given; needed is exactly one' in refusal(
+        DepositWorkChain, **deposition(), structure=start
+    )
+    neither = deposition()
+    del neither['crystal']
+    assert 'neither crystal nor structure given' in refusal(DepositWorkChain, **neither)
+    assert 'pbc = [True, True, True]: a deposition needs a slab' in refusal(
+        DepositWorkChain, **neither, structure=StructureData(ase=bcc_bulk())
+    )
+    assert 'no potential given' in refusal(DepositWorkChain, **{**deposition(), 'potentials': {}})
+
+
+@pytest.fixture
+def run_that_ended():
+    """A work chain `md` that ended, with its outputs; those named `a__b` are in the namespace a."""
+
+    def make(exit_status=0, **outputs):
+        node = WorkChainNode(process_type='aiida_liheal.workchains.md.MdWorkChain')
+        node.set_process_label('MdWorkChain')
+        node.set_process_state(ProcessState.FINISHED)
+        node.set_exit_status(exit_status)
+        node.set_exit_message('told by a test' if exit_status else '')
+        node.store()
+        for label, value in outputs.items():
+            value.store()
+            value.base.links.add_incoming(node, link_type=LinkType.RETURN, link_label=label)
+        return node
+
+    return make
+
+
+def test_a_run_that_failed_keeps_what_there_is(deposition, run_that_ended):
+    process = instantiate_process(get_manager().get_runner(), DepositWorkChain, **deposition())
+    process.build()
+    process.ctx.md = run_that_ended(312, results=Dict({'runs': [{'status': 'exploded'}]}))
+    code = process.inspect_md()
+    assert code.status == DepositWorkChain.exit_codes.ERROR_RUN_FAILED.status
+    assert code.message == 'the run failed: told by a test; `trajectories` holds what there is'
+    assert process.outputs['results']['runs'][0]['status'] == 'exploded'
+    assert len(process.outputs['start'].get_atoms()) == 144
+
+
+def test_an_analysis_that_failed_is_told(deposition, ended_job):
+    process = instantiate_process(get_manager().get_runner(), DepositWorkChain, **deposition())
+    process.ctx.analysis = ended_job('liheal.analyse', outputs={'summary': Dict({'n_frames': 3})}, exit_status=410)
+    code = process.results()
+    assert code.status == DepositWorkChain.exit_codes.ERROR_ANALYSIS_FAILED.status
+    assert 'the run ended, its analysis failed: told by a test' in code.message
+    assert process.outputs['analysis']['summary']['n_frames'] == 3
+
+
+@pytest.fixture
+def troubled_lmp(aiida_localhost, tmp_path):
+    """The code of a real `lmp` whose first job is killed by SIGKILL, by the system as it were, in its middle.
+
+    The second one finds its potential gone if `then` says so.
+    """
+
+    def make(then='exec'):
+        script = tmp_path / 'lmp'
+        script.write_text(
+            '#!/bin/bash\n'
+            # with job control lmp and all that it starts are one group
+            'set -m\n'
+            f'if mkdir {tmp_path}/killed 2>/dev/null; then\n'
+            f'  {shutil.which("lmp")} "$@" & lmp=$!\n'
+            '  until [ -s run_000/restart.2000 ]; do kill -0 $lmp || exit 1; sleep 0.02; done\n'
+            '  kill -KILL -- -$lmp\n'
+            '  wait $lmp\n'
+            '  exit 137\n'
+            'fi\n' + ('rm library.meam\n' if then == 'no potential' else '') + f'exec {shutil.which("lmp")} "$@"\n'
+        )
+        script.chmod(0o755)
+        return InstalledCode(label='troubled', computer=aiida_localhost, filepath_executable=str(script)).store()
+
+    return make
+
+
+def jobs_of(node):
+    """The LAMMPS jobs of a work chain, in order."""
+    jobs = [child for child in node.called_descendants if child.process_class is LammpsCalculation]
+    return sorted(jobs, key=lambda job: job.pk)
+
+
+def columns(outputs):
+    thermo = outputs['thermo']
+    return {name: thermo.get_array(f'run_000_{name}') for name in ('step', 'n_atoms', 'n_inserted')}
+
+
+COUNTS = ('status', 'last_step', 'n_start', 'n_inserted', 'n_lost', 'n_final')
+
+
+@needs_lammps
+@pytest.mark.engine
+def test_killed_deposition_goes_on_by_itself(codes, deposition, troubled_lmp):
+    """Killed by SIGKILL in the middle, it ends with exactly the atoms, insertions and balance of a whole run."""
+    whole, node = run_get_node(DepositWorkChain, **deposition())
+    assert node.is_finished_ok, node.exit_message
+    assert len(jobs_of(node)) == 1
+
+    analysis = {'code': codes['python'], 'settings': Dict({'timestep_fs': 1.0, 'lattice_constant_A': 3.51})}
+    inputs = {**deposition(), 'lammps': {'code': troubled_lmp()}, 'analyse': analysis}
+    killed, node = run_get_node(DepositWorkChain, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    first, *_, last = jobs_of(node)
+    assert first.exit_status == LammpsCalculation.exit_codes.ERROR_INTERRUPTED.status
+    assert 'restart_step' not in first.inputs
+    # the newest file may have been cut off by the kill; then there is a job that finds it so
+    assert last.inputs.restart_step.value >= 1500
+
+    record, other = (outputs['results']['runs'][0] for outputs in (whole, killed))
+    assert [other[key] for key in COUNTS] == [record[key] for key in COUNTS]
+    assert [record[key] for key in COUNTS] == ['finished', 4000, 144, 16, 0, 160]
+    given, got = columns(whole), columns(killed)
+    for name, column in given.items():
+        assert np.array_equal(got[name], column), name
+    assert killed['last_frames'].get_frames().counts.tolist() == [160]
+    # the analysis reads both parts as one run, each frame once
+    assert sorted(killed['trajectories']) == ['s000', 's001']
+    times = killed['analysis']['series'].get_array('time_ps')
+    assert times == pytest.approx(np.arange(17) * 0.25)
+    assert killed['analysis']['summary']['frames'] == 17
+
+
+@needs_lammps
+@pytest.mark.engine
+def test_a_run_that_failed_is_gone_on_with_when_asked(deposition, troubled_lmp):
+    """Killed, and then without its potential: it fails. What it did is gone on with by another run."""
+    broken, node = run_get_node(DepositWorkChain, **{**deposition(), 'lammps': {'code': troubled_lmp('no potential')}})
+    assert node.exit_status == DepositWorkChain.exit_codes.ERROR_RUN_FAILED.status
+    assert 'Cannot open MEAM library file' in node.exit_message
+    statuses = [job.exit_status for job in jobs_of(node)]
+    assert (statuses[0], statuses[-1]) == (400, 310)
+    assert list(broken['trajectories']) == ['s000']
+
+    outputs, node = run_get_node(DepositWorkChain, **deposition(), earlier=broken['trajectories'])
+    assert node.is_finished_ok, node.exit_message
+    (job,) = jobs_of(node)
+    assert job.inputs.restart_step.value >= 1500
+    record = outputs['results']['runs'][0]
+    assert [record[key] for key in COUNTS] == ['finished', 4000, 144, 16, 0, 160]
+    assert sorted(outputs['trajectories']) == ['s000', 's001']
+
+
+@needs_lammps
+@pytest.mark.engine
+def test_walltime_makes_several_jobs(deposition):
+    """Jobs that end in good order before their walltime, and together one run."""
+    inputs = deposition(settings={**DEPOSIT, 'duration_ps': 8.0, 'rate_Li_per_ps': 2.0})
+    inputs['lammps']['metadata'] = {'options': {'max_wallclock_seconds': 2}}
+    outputs, node = run_get_node(DepositWorkChain, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    *stopped, last = jobs_of(node)
+    assert len(stopped) >= 1
+    assert {job.exit_status for job in stopped} == {LammpsCalculation.exit_codes.ERROR_WALLTIME.status}
+    record = outputs['results']['runs'][0]
+    assert [record[key] for key in COUNTS] == ['finished', 8000, 144, 16, 0, 160]
+    # it went on from the very step that it was stopped at
+    ends = [job.outputs.results['runs'][0]['last_step'] for job in stopped]
+    assert [job.inputs.restart_step.value for job in (*stopped[1:], last)] == ends
+    assert columns(outputs)['n_inserted'].max() == 16
