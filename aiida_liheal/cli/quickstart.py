@@ -117,7 +117,9 @@ def quickstart(workdir: Path, protocol: str, seed: int) -> None:
         except OSError:
             fail(f'another quickstart is at work in {workdir}; wait for it, or choose another --workdir')
         try:
-            root = _Run(workdir, signals, Console(highlight=False)).run(protocol, seed)
+            # a log has no width: lines need not be folded there
+            console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+            root = _Run(workdir, signals, console).run(protocol, seed)
         except Interrupted:
             echo.echo_report(
                 'stopped; nothing is left running. The next call goes on from the jobs that were finished.'
@@ -172,7 +174,7 @@ class _Run:
             self.signals.ignore()
             self._stop()
             raise
-        self._tell(time.monotonic() - began)
+        self._tell(began)
         return self.root
 
     def _load_profile(self) -> None:
@@ -319,6 +321,7 @@ class _Run:
 
     def _stop(self) -> None:
         """Kill what is at work, and stop the daemon that this call started; then look whether jobs stayed behind."""
+        from aiida.common.log import override_log_level
         from aiida.engine.daemon.client import DaemonException, get_daemon_client
         from aiida.engine.processes.control import kill_processes
         from aiida.manage import get_profile
@@ -328,10 +331,14 @@ class _Run:
         client = get_daemon_client()
         active = self.root is not None and not self.root.is_terminated
         if active and client.is_daemon_running:
-            kill_processes([self.root], msg_text='stopped by the user', timeout=KILL_TIMEOUT)
             until = time.monotonic() + KILL_TIMEOUT
             while not self.root.is_terminated and time.monotonic() < until:
-                time.sleep(0.5)
+                # a worker that is busy does not answer at once: it is asked again
+                with override_log_level():
+                    kill_processes([self.root], msg_text='stopped by the user', timeout=15)
+                again = time.monotonic() + 10
+                while not self.root.is_terminated and time.monotonic() < again:
+                    time.sleep(0.5)
         if self.started_daemon or self.is_own:
             until = time.monotonic() + DAEMON_TIMEOUT
             while client.is_daemon_running and time.monotonic() < until:
@@ -344,13 +351,13 @@ class _Run:
             for pid in end_jobs(self.root):
                 echo.echo_report(f'ended process {pid} of a job')
 
-    def _tell(self, seconds: float) -> None:
+    def _tell(self, began: float) -> None:
         """The page, the archive, the short table, and where they are."""
         from rich.table import Table
 
         from aiida_liheal.cli.archive import ArchiveError, make_archive
-        from aiida_liheal.report.facts import conclusions, facts
-        from aiida_liheal.report.page import duration, write_page
+        from aiida_liheal.report.facts import conclusions, duration, facts
+        from aiida_liheal.report.page import write_page
         from aiida_liheal.report.tree import read_tree
 
         page, archive = self.workdir / 'page.html', self.workdir / 'quickstart.aiida'
@@ -367,8 +374,7 @@ class _Run:
             table.add_row(fact.stage if fact.stage != before else '', fact.name, fact.value, fact.remark)
             before = fact.stage
         self.console.print()
-        # a log has no width: lines need not be folded there
-        self.console.print(table, width=None if self.console.is_terminal else 200)
+        self.console.print(table)
         self.console.print()
         for sentence in conclusions(tree):
             echo.echo_report(sentence)
@@ -377,7 +383,9 @@ class _Run:
             rows.append(('look closer with', f'AIIDA_PATH={self.workdir} verdi process show {self.root.pk}'))
         for name, value in rows:
             self.console.print(f'{name:17s}{value}', soft_wrap=True)
-        (echo.echo_success if self.root.is_finished_ok else echo.echo_warning)(f'over after {duration(seconds)}')
+        (echo.echo_success if self.root.is_finished_ok else echo.echo_warning)(
+            f'over after {duration(time.monotonic() - began)}'
+        )
 
 
 def fingerprint(builder: Any) -> str:

@@ -29,8 +29,7 @@ def status(process: str, show_all: bool) -> None:
     from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode
 
     from aiida_liheal.cli.progress import job_progress
-    from aiida_liheal.report.facts import next_step, outcome
-    from aiida_liheal.report.page import duration
+    from aiida_liheal.report.facts import duration, next_step, outcome
     from aiida_liheal.report.tree import read_tree
 
     tree = read_tree(load(process, ProcessNode, 'status'))

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from aiida_liheal.cli.progress import Progress, job_progress, job_total
-from aiida_liheal.report.page import duration
+from aiida_liheal.report.facts import duration
 
 __all__ = ('LiveScreen', 'PlainScreen', 'Stage', 'Watcher', 'screen')
 

@@ -10,7 +10,7 @@ from aiida.orm import ArrayData
 
 from aiida_liheal.report.tree import Step, Tree
 
-__all__ = ('Fact', 'conclusions', 'facts', 'outcome')
+__all__ = ('Fact', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations')
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ def plural(number: int, noun: str) -> str:
 def digits(value: float) -> str:
     """A number with three digits that count."""
     return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+
+
+def duration(seconds: float | None) -> str:
+    """A time span for people."""
+    if seconds is None:
+        return ''
+    if seconds < 60:
+        return f'{seconds:.1f} s'
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours} h {minutes:02d} min' if hours else f'{minutes} min {rest:02d} s'
 
 
 def simulations(tree: Tree) -> list[Step]:
@@ -156,11 +167,6 @@ def _exploration(step: Step) -> list[Fact]:
     stage = step.title if step.depth else 'explore'
     counts = {key: summary[f'n_{key}'] for key in ('accurate', 'candidate', 'failed', 'missing')}
     total = sum(counts.values())
-    deviations = []
-    for name, system in summary['systems'].items():
-        mean, largest = system['mean_max_devi_f_eV_per_A'], system['max_devi_f_eV_per_A']
-        if mean is not None and largest is not None:
-            deviations.append(f'{name} {mean:.3f} (largest {largest:.3f})')
     found = [
         Fact(
             stage,
@@ -169,8 +175,11 @@ def _exploration(step: Step) -> list[Fact]:
             ', '.join(f'{count} {key}' for key, count in counts.items() if count),
         )
     ]
-    if deviations:
-        found.append(Fact(stage, 'deviation of forces', f'{", ".join(deviations)} eV/Å', 'mean of the frames'))
+    for name, system in summary['systems'].items():
+        mean, largest = system['mean_max_devi_f_eV_per_A'], system['max_devi_f_eV_per_A']
+        if mean is not None and largest is not None:
+            remark = f'largest of a frame, mean of the frames; largest of all {largest:.3f} eV/Å'
+            found.append(Fact(stage, f'deviation of forces, {name}', f'{mean:.3f} eV/Å', remark))
     found.append(Fact(stage, 'chosen to label', str(summary['n_chosen']), f'{summary["n_left_out"]} left out'))
     return found
 
@@ -191,6 +200,18 @@ def share_key(series: Any, structure: str = 'bcc') -> str:
     """Name of the share of a structure over all atoms: of averaged positions where there are any."""
     averaged = f'{structure}_share_averaged'
     return averaged if averaged in series else f'{structure}_share'
+
+
+def _void(analysis: dict[str, Any]) -> str:
+    """What became of a void."""
+    end = analysis['end']
+    if analysis.get('healed_at_ps') is not None:
+        return f'closed at {analysis["healed_at_ps"]:.2f} ps, and stayed so to the end at {end["time_ps"]:.2f} ps'
+    # below the volume of an atom there is no void; see `analysis.voids.healed_at_ps`
+    lattice = analysis.get('settings', {}).get('lattice_constant_A')
+    if lattice is not None and end['void_volume_A3'] < lattice**3 / 2:
+        return f'closed at the end, {end["time_ps"]:.2f} ps, for too short a time to call it healed'
+    return f'open at the end, {end["time_ps"]:.2f} ps'
 
 
 def _simulation(step: Step) -> list[Fact]:
@@ -216,11 +237,8 @@ def _simulation(step: Step) -> list[Fact]:
     analysis = analysis_of(step)
     start, end = analysis.get('start', {}), analysis.get('end', {})
     if stage != 'deposit' and start.get('void_volume_A3') is not None:
-        healed = analysis.get('healed_at_ps')
-        remark = f'closed at {healed:.2f} ps' if healed is not None else f'open at {end["time_ps"]:.2f} ps'
-        found.append(
-            Fact(stage, 'void volume', f'{start["void_volume_A3"]:.0f} → {end["void_volume_A3"]:.0f} Å³', remark)
-        )
+        volumes = f'{start["void_volume_A3"]:.0f} → {end["void_volume_A3"]:.0f} Å³'
+        found.append(Fact(stage, 'void volume', volumes, _void(analysis)))
     if stage == 'deposit' and start.get('film_height_A') is not None and end.get('film_height_A') is not None:
         found.append(Fact(stage, 'height of the film', f'{start["film_height_A"]:.1f} → {end["film_height_A"]:.1f} Å'))
     key = share_key(end)
@@ -283,21 +301,8 @@ def conclusions(tree: Tree) -> list[str]:
         analysis, stage = analysis_of(step), kind_of(step)
         start, end = analysis.get('start', {}), analysis.get('end', {})
         if stage == 'heal' and start.get('void_volume_A3') is not None:
-            healed = analysis.get('healed_at_ps')
             volumes = f'{start["void_volume_A3"]:.0f} Å³ at the start, {end["void_volume_A3"]:.0f} Å³ at the end'
-            # below the volume of an atom a void counts as closed
-            lattice = analysis.get('settings', {}).get('lattice_constant_A')
-            if healed is not None:
-                said.append(
-                    f'The void closed at {healed:.2f} ps and stayed closed ({volumes}, {end["time_ps"]:.2f} ps).'
-                )
-            elif lattice is not None and end['void_volume_A3'] < lattice**3 / 2:
-                said.append(
-                    f'The void was closed at the end, {end["time_ps"]:.2f} ps, for too short a time to call it healed '
-                    f'({volumes}).'
-                )
-            else:
-                said.append(f'The void did not close within {end["time_ps"]:.2f} ps ({volumes}).')
+            said.append(f'The void: {_void(analysis)} ({volumes}).')
         runs = step.result('results').get('runs', [])
         if stage == 'deposit' and runs and 'n_final' in runs[0]:
             run = runs[0]

@@ -283,6 +283,8 @@ def _against_time(series: dict[str, NDArray], name: str) -> Figure:
     plot = _plot('time (ps)', axis, showlegend=False)
     _line(plot, series['time_ps'], series[name], axis, 0)
     caption = _meaning(name)
+    if name == 'n_atoms' and np.ptp(series[name]) < 8:
+        plot.update_yaxes(dtick=1)
     if name == 'void_volume_A3':
         plot.update_yaxes(rangemode='tozero')
         caption += ' Measured by an alpha shape, which reads high.'

@@ -5,6 +5,7 @@ Jobs are grouped by the verb that ran them, data by who made and who took them: 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,7 +28,7 @@ MAX_UNITS = 200
 
 _INPUTS = (LinkType.INPUT_CALC, LinkType.INPUT_WORK)
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 190, 46, 26, 40
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 214, 46, 24, 40
 
 
 @dataclass
@@ -167,8 +168,9 @@ def _domain(node: Data) -> str:
 def _process_box(node: ProcessNode, link: str) -> Box:
     step = Step(node, link, 0, ())
     title = step.verb if step.name in UNITS else step.name.replace('_', ' ')
-    if link and not link.startswith(('CALL', 'iteration_')) and link != title:
-        title = f'{title}: {link}'
+    if link and not link.startswith(('CALL', 'iteration_')):
+        # `train_0` says that it is a training
+        title = link if link.startswith(title) else f'{title}: {link}'
     state = step.state + (', cached' if step.is_cached else '')
     kind = 'function' if isinstance(node, CalcFunctionNode) else 'process'
     return Box(kind, title, f'{state} · pk {node.pk}', [pk_of(node)])
@@ -183,8 +185,10 @@ def _data_box(nodes: list[Data], is_given: bool) -> Box:
     elif isinstance(first, PotentialData):
         kind = 'Deep Potential' if first.kind == 'deepmd' else f'{first.kind} potential'
         title = f'{kind}' if len(nodes) == 1 else f'committee of {len(nodes)}'
-        if first.label:
-            title += f' ({first.label}{", …" if len(nodes) > 1 else ""})'
+        # `builtin li m0`, `builtin li m1`, … are all `builtin li`
+        names = {re.sub(r'[\s_-]*m\d+$', '', node.label) for node in nodes}
+        if len(names) == 1 and names != {''}:
+            title += f': {names.pop()}'
     else:
         title = 'structure' if len(nodes) == 1 else f'{len(nodes)} structures'
     pks = sorted(pk_of(node) for node in nodes)
@@ -235,16 +239,10 @@ def _lay_out(graph: nx.DiGraph, boxes: dict[Any, Box]) -> tuple[list[str], float
             for index, node in enumerate(rows[number]):
                 place[node] = index - (len(rows[number]) - 1) / 2
 
-    def size(node: Any) -> float:
-        return _WIDTH + _GAP_X if node in boxes else 44.0
-
-    width = max(sum(size(node) for node in row) for row in rows.values())
-    x: dict[Any, float] = {}
-    for row in rows.values():
-        left = (width - sum(size(node) for node in row)) / 2
-        for node in row:
-            x[node] = left + size(node) / 2
-            left += size(node)
+    x = _spread(rows, layered, {node: float(_WIDTH + _GAP_X if node in boxes else 40) for node in layered})
+    left = min(x[node] for node in graph) - _WIDTH / 2 - 2
+    x = {node: value - left for node, value in x.items()}
+    width = max(x[node] for node in graph) + _WIDTH / 2 + 2
     top = min(rows)
     y = {node: (layer[node] - top) * (_HEIGHT + _GAP_Y) + _HEIGHT / 2 + 2 for node in layered}
     for node in graph:
@@ -262,6 +260,30 @@ def _lay_out(graph: nx.DiGraph, boxes: dict[Any, Box]) -> tuple[list[str], float
         lines.append(path)
     height = (max(rows) - top) * (_HEIGHT + _GAP_Y) + _HEIGHT + 4
     return lines, width, height
+
+
+def _spread(rows: dict[int, list[Any]], graph: nx.DiGraph, size: dict[Any, float]) -> dict[Any, float]:
+    """Places from left to right: each as near as its row allows to the mean of those it is joined to."""
+    x: dict[Any, float] = {}
+    for row in rows.values():
+        at = -sum(size[node] for node in row) / 2
+        for node in row:
+            x[node] = at + size[node] / 2
+            at += size[node]
+    for sweep in range(24):
+        for number in sorted(rows, reverse=sweep % 2 == 1):
+            row = rows[number]
+            near = [[*graph.predecessors(node), *graph.successors(node)] for node in row]
+            wanted = [sum(x[o] for o in n) / len(n) if n else x[node] for node, n in zip(row, near, strict=True)]
+            # pushed apart once to the right and once to the left; the mean of both keeps the distances
+            rightward, leftward = list(wanted), list(wanted)
+            for i in range(1, len(row)):
+                rightward[i] = max(wanted[i], rightward[i - 1] + (size[row[i - 1]] + size[row[i]]) / 2)
+            for i in range(len(row) - 2, -1, -1):
+                leftward[i] = min(wanted[i], leftward[i + 1] - (size[row[i + 1]] + size[row[i]]) / 2)
+            for node, right, left in zip(row, rightward, leftward, strict=True):
+                x[node] = (right + left) / 2
+    return x
 
 
 def _in_words(

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from aiida_liheal import __version__
-from aiida_liheal.report.facts import conclusions, facts, kind_of, next_step, outcome, simulations
+from aiida_liheal.report.facts import conclusions, duration, facts, kind_of, next_step, outcome, simulations
 from aiida_liheal.report.figures import STRUCTURE_COLOURS, Figure, deviations, learning_curves, simulation_figures
 from aiida_liheal.report.lineage import read_lineage
 from aiida_liheal.report.pictures import ENERGY_SCALE, Pictures, draw_pictures
@@ -174,17 +174,6 @@ def _installed() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             found.append((name, 'not installed'))
     return found
-
-
-def duration(seconds: float | None) -> str:
-    """A time span for people."""
-    if seconds is None:
-        return ''
-    if seconds < 60:
-        return f'{seconds:.1f} s'
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours} h {minutes:02d} min' if hours else f'{minutes} min {rest:02d} s'
 
 
 def _data_uri(text: str, kind: str = 'text/csv') -> str:

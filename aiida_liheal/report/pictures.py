@@ -9,12 +9,14 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from aiida.orm import ArrayData
+from numpy.typing import NDArray
 
-from aiida_liheal.analysis.phases import STRUCTURES
 from aiida_liheal.report import render
+from aiida_liheal.report.facts import analysis_of
 from aiida_liheal.report.figures import STRUCTURE_COLOURS
 from aiida_liheal.report.tree import Step
 
@@ -55,6 +57,9 @@ def draw_pictures(step: Step) -> Pictures | None:
     node = step.outputs.get(f'{prefix}snapshots')
     if not isinstance(node, ArrayData):
         return None
+    # OVITO takes its time to import
+    from aiida_liheal.analysis.phases import STRUCTURES
+
     arrays = {name: node.get_array(name) for name in node.get_arraynames()}
     palette = json.dumps({'structures': [STRUCTURE_COLOURS[name] for name in STRUCTURES], 'scale': ENERGY_SCALE})
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +80,8 @@ def draw_pictures(step: Step) -> Pictures | None:
             cause = next((line for line in lines if 'ulkan' in line and not line.startswith('Failed')), '')
             cause = cause or (lines[-1] if lines else f'exit status {done.returncode}')
             return Pictures(trouble=f'{cause} {_INSTALL}' if done.returncode == render.NO_GRAPHICS else cause)
-        time = {name: _when(int(arrays[f'{name}_step']), name) for name in ('first', 'last')}
+        summary = analysis_of(step)
+        time = {name: _when(name, arrays, summary) for name in ('first', 'last')}
         cut = ', cut through its middle' if arrays['first_pbc'].all() else ', from the side'
         pictures = {
             kind: [
@@ -92,5 +98,8 @@ def draw_pictures(step: Step) -> Pictures | None:
     return Pictures(pictures['structure'], pictures['energy'], render.energy_range(arrays))
 
 
-def _when(step: int, name: str) -> str:
-    return f'{"start" if name == "first" else "end"}, step {step}'
+def _when(name: str, arrays: dict[str, NDArray], summary: dict[str, Any]) -> str:
+    """Which frame it is, with its step and, if the analysis tells it, its time."""
+    key = 'start' if name == 'first' else 'end'
+    time = summary.get(key, {}).get('time_ps')
+    return f'{key}, step {int(arrays[f"{name}_step"])}' + (f' ({time:.2f} ps)' if time is not None else '')

@@ -231,8 +231,9 @@ class Tree:
                 content = node.get_dict()
                 note('LAMMPS', content.get('lammps_version'), f'{label} of the jobs', step.pk)
                 versions = content.get('versions')
-                for name, version in (versions if isinstance(versions, Mapping) else {}).items():
-                    note(_PROGRAMS.get(name, name), version, f'{label} of the jobs', step.pk)
+                for name, version in flatten(versions if isinstance(versions, Mapping) else {}):
+                    if name:
+                        note(_PROGRAMS.get(name, name.replace('.', ' ')), version, f'{label} of the jobs', step.pk)
             if step.name == 'DpTrainCalculation':
                 for name, version in _versions_of_training(step):
                     note(name, version, 'train.err of the jobs', step.pk)

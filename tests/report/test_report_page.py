@@ -13,7 +13,8 @@ from aiida.orm import WorkChainNode
 from trees import process
 
 from aiida_liheal.report import pictures, render
-from aiida_liheal.report.page import duration, make_page, write_page
+from aiida_liheal.report.facts import duration
+from aiida_liheal.report.page import make_page, write_page
 from aiida_liheal.report.tree import read_tree
 
 
@@ -155,7 +156,7 @@ def test_pictures_are_drawn(healed):
         assert 'libvulkan1 mesa-vulkan-drivers' in drawn.trouble
         pytest.skip('no graphics driver here')
     for kind in (drawn.by_structure, drawn.by_energy):
-        assert [picture.title for picture in kind] == ['start, step 0', 'end, step 2000']
+        assert [picture.title for picture in kind] == ['start, step 0 (0.00 ps)', 'end, step 2000 (2.00 ps)']
         for picture in kind:
             assert base64.b64decode(picture.uri.split(',', 1)[1]).startswith(b'\x89PNG')
             assert '52 atoms' in picture.description
