@@ -422,12 +422,13 @@ def end_jobs(root: ProcessNode) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid == psutil.Process().pid or process.uids().real != psutil.Process().uids().real:
+            # a job has no terminal; somebody's shell in its folder has one, and is left alone
+            if process.uids().real != psutil.Process().uids().real or process.terminal() is not None:
                 continue
             cwd = Path(process.cwd())
         except (psutil.Error, OSError):
             continue
-        if any(cwd == folder or folder in cwd.parents for folder in folders):
+        if process.pid != psutil.Process().pid and any(cwd == folder or folder in cwd.parents for folder in folders):
             found.append(process)
     for process in found:
         try:

@@ -85,6 +85,22 @@ def test_export_of_a_potential(invoke, tmp_path):
     assert 'is a potential' in output
 
 
+def test_import_of_the_shipped_committee(invoke):
+    """Four members with their source and licence, once."""
+    status, output = invoke('data', 'import', 'builtin')
+    assert status == 0
+    assert 'GPL-3.0-or-later' in output
+    members = QueryBuilder().append(PotentialData).all(flat=True)
+    assert sorted(node.label for node in members) == [f'builtin li m{number}' for number in range(4)]
+    assert all('GPL-3.0-or-later' in node.description for node in members)
+    status, output = invoke('data', 'import', 'builtin')
+    assert output.count('is there already') == 4
+    assert QueryBuilder().append(PotentialData).count() == 4
+    status, output = invoke('data', 'import', 'builtin', 'na')
+    assert status == 1
+    assert "no shipped potential 'na'" in output
+
+
 def test_import_of_a_model(invoke, tmp_path, n_nodes):
     """A frozen model is taken; what is none, is refused with a reason and stored nowhere."""
     model = tmp_path / 'model.pb'

@@ -45,6 +45,15 @@ def test_dry_run_of_heal(invoke, codes, potential, n_nodes):
     assert n_nodes() == before
 
 
+def test_dry_run_with_the_shipped_committee(invoke, codes, n_nodes):
+    """`builtin` is four members, which a dry run does not store."""
+    before = n_nodes()
+    status, output = invoke('launch', 'heal', '--potential', 'builtin', '--protocol', 'fast', '-n')
+    assert status == 0
+    assert rows(output)['potentials'].startswith('4 ')
+    assert n_nodes() == before
+
+
 def test_dry_run_of_deposit(invoke, codes, potential):
     """The paper's flux on 20 x 4 cells: an atom every 799 steps."""
     status, output = invoke('launch', 'deposit', '--potential', potential.pk, '-n')

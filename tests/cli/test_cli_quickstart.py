@@ -91,8 +91,8 @@ def test_end_jobs_finds_them_by_where_they_work(aiida_profile_clean, aiida_local
     folder = tmp_path / 'job'
     (folder / 'run_000').mkdir(parents=True)
     job.set_remote_workdir(str(folder))
-    inside = subprocess.Popen(['sleep', '600'], cwd=folder / 'run_000')
-    outside = subprocess.Popen(['sleep', '600'], cwd=tmp_path)
+    inside = subprocess.Popen(['sleep', '600'], cwd=folder / 'run_000', start_new_session=True)
+    outside = subprocess.Popen(['sleep', '600'], cwd=tmp_path, start_new_session=True)
     try:
         assert end_jobs(root) == [inside.pid]
         assert not psutil.pid_exists(inside.pid) or psutil.Process(inside.pid).status() == psutil.STATUS_ZOMBIE
