@@ -18,7 +18,7 @@ from aiida.orm import ArrayData
 from numpy.typing import NDArray
 
 from aiida_liheal.analysis.results import QUANTITIES
-from aiida_liheal.report.facts import kind_of, share_key, simulations
+from aiida_liheal.report.facts import kind_of, share_key
 from aiida_liheal.report.tree import Step, Tree
 
 __all__ = ('STRUCTURE_COLOURS', 'Figure', 'deviations', 'learning_curves', 'simulation_figures')
@@ -385,8 +385,3 @@ def _deviation_along(step: Step) -> list[Figure]:
             ),
         )
     ]
-
-
-def figures_by_simulation(tree: Tree) -> list[tuple[Step, list[Figure]]]:
-    """The figures of every simulation of a tree."""
-    return [(step, simulation_figures(step)) for step in simulations(tree)]
