@@ -40,7 +40,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
-    from aiida_liheal.lammps.settings import DepositSettings, ExploreSettings, HealSettings
+    from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, HealSettings
     from aiida_liheal.sampling.convergence import ConvergenceSettings
     from aiida_liheal.sampling.stages import SystemStage
     from aiida_liheal.sampling.trust import TrustLevels

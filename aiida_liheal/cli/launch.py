@@ -371,7 +371,8 @@ def _launch_simulation(
 
     from aiida_liheal.data.frames import FramesData
     from aiida_liheal.lammps.decks import validate
-    from aiida_liheal.lammps.settings import DepositSettings, TrajectorySettings
+    from aiida_liheal.lammps.kinds import DepositSettings
+    from aiida_liheal.lammps.settings import TrajectorySettings
     from aiida_liheal.workchains.deposit import DepositWorkChain
     from aiida_liheal.workchains.heal import HealWorkChain
     from aiida_liheal.workchains.simulate import CRYSTALS
@@ -457,7 +458,7 @@ def _atoms(shard: Any) -> str:
 def _explore_rows(builder: Any, shards: dict[str, Any]) -> Plan:
     """What an exploration runs, a line a system."""
     from aiida_liheal.lammps.decks import validate
-    from aiida_liheal.lammps.settings import ExploreSettings
+    from aiida_liheal.lammps.kinds import ExploreSettings
     from aiida_liheal.sampling.stages import SystemStage, plan_runs
 
     rows: Plan = [('jobs', str(len(shards)), 'one a system')]

@@ -1,4 +1,4 @@
-"""From settings to the text of a LAMMPS deck: one template for each kind of run in `templates/`.
+"""From settings to the text of a LAMMPS deck: for each kind of run a module in `kinds/` and a template in `templates/`.
 
 A deck runs in one folder that holds `start.data` (or a restart file) and takes all that the run writes:
 `log.lammps`, `traj.dump`, `model_devi.out`, `restart.<step>`, `final.data`.
@@ -7,24 +7,18 @@ A deck runs in one folder that holds `start.data` (or a restart file) and takes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from aiida_liheal.lammps.kinds import DECKS, DeckKind
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import (
-    CHECK_EVERY,
-    DepositSettings,
-    ExploreSettings,
-    HealSettings,
-    MdSettings,
-    TrajectorySettings,
-)
+from aiida_liheal.lammps.settings import CHECK_EVERY, MdSettings, TrajectorySettings
 from aiida_liheal.sampling.seeds import derive_seed
 
 _TEMPLATES = Environment(
@@ -36,16 +30,6 @@ _TEMPLATES = Environment(
     autoescape=False,  # noqa: S701 (decks are no HTML; what comes from outside is checked by the settings)
 )
 _RUN_DIRECTORY = re.compile(r'[A-Za-z0-9_]{1,64}')
-
-
-class DeckKind(NamedTuple):
-    """A kind of run: its settings, and what its template needs besides them.
-
-    The function raises ValueError if the settings do not fit the start.
-    """
-
-    settings: type[MdSettings]
-    context: Callable[[Any, Atoms, PotentialSpec], dict[str, Any]]
 
 
 def validate(kind: str, values: Mapping[str, Any]) -> MdSettings:
@@ -136,80 +120,6 @@ def write_data(atoms: Atoms, path: str | Path, elements: tuple[str, ...]) -> Non
     ase.io.write(
         path, atoms, format='lammps-data', units='metal', atom_style='atomic', masses=True, specorder=list(elements)
     )
-
-
-def _explore(settings: ExploreSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
-    if settings.pressure_bar is not None and not atoms.pbc.all():
-        raise ValueError(
-            f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
-            f'got pbc = {atoms.pbc.tolist()}'
-        )
-    # these frames may be labelled: keep them exact
-    return {'dump_every': settings.every_steps, 'dump_format': '%.12g'}
-
-
-def _heal(settings: HealSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
-    if settings.pressure_bar is not None and not atoms.pbc.all():
-        raise ValueError(
-            f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
-            f'got pbc = {atoms.pbc.tolist()}; give null to keep the cell'
-        )
-    return {
-        'dump_every': settings.steps(settings.dump_every_ps),
-        'heating_steps': settings.steps(settings.heating_ps) if settings.heating_ps else 0,
-    }
-
-
-def _deposit(settings: DepositSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
-    if atoms.pbc.tolist() != [True, True, False]:
-        raise ValueError(
-            f'pbc = {atoms.pbc.tolist()}: a deposition needs a slab, periodic along x and y and not along z'
-        )
-    if not atoms.cell.orthorhombic:
-        raise ValueError('a deposition needs an orthorhombic cell')
-    if settings.element not in potential.elements:
-        raise ValueError(f'element = {settings.element!r}: the potential knows {", ".join(potential.elements)}')
-    heights = atoms.positions[:, 2]
-    width, depth, height = atoms.cell.lengths()
-    n_fixed = int((heights < settings.fixed_below_A).sum())
-    if not 0 < n_fixed < len(atoms):
-        raise ValueError(
-            f'fixed_below_A = {settings.fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
-            f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
-        )
-    surface = float(heights.max())
-    ceiling = surface - settings.thermostat_depth_A
-    if not ((heights >= settings.fixed_below_A) & (heights < ceiling)).any():
-        raise ValueError(
-            f'thermostat_depth_A = {settings.thermostat_depth_A} Å below the surface at {surface:.2f} Å: no atom is '
-            f'left between it and fixed_below_A = {settings.fixed_below_A} Å for the thermostat to act on'
-        )
-    schedule = settings.schedule(width * depth / 100)
-    growth = schedule.n_insert * settings.atomic_volume_A3 / (width * depth)
-    source_low = height - 2 * settings.source_margin_A
-    if surface + growth + settings.clearance_A > source_low:
-        needed = surface + growth + settings.clearance_A + 2 * settings.source_margin_A
-        raise ValueError(
-            f'the cell is {height:.1f} Å high; the slab ({surface:.1f} Å), {schedule.n_insert} atoms ({growth:.1f} Å), '
-            f'clearance_A = {settings.clearance_A} Å and the source need {needed:.1f} Å'
-        )
-    return {
-        'dump_every': settings.steps(settings.dump_every_ps),
-        'schedule': schedule,
-        'element_type': potential.elements.index(settings.element) + 1,
-        'ceiling_A': round(ceiling, 6),
-        'source_low_A': round(source_low, 6),
-        'source_high_A': round(height - settings.source_margin_A, 6),
-        'speed_A_per_ps': settings.speed_m_per_s / 100,
-    }
-
-
-#: Every kind of run.
-DECKS: dict[str, DeckKind] = {
-    'explore': DeckKind(ExploreSettings, _explore),
-    'deposit': DeckKind(DepositSettings, _deposit),
-    'heal': DeckKind(HealSettings, _heal),
-}
 
 
 def _kind(kind: str) -> DeckKind:

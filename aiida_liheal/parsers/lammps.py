@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from aiida_liheal.calculations.lammps import JobSettings, members_in_order, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
+from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings
 from aiida_liheal.lammps.readers import Log, atom_balance, dump_to_frames, lost_atoms, read_log, read_model_devi
-from aiida_liheal.lammps.settings import DepositSettings, ExploreSettings, MdSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import MdSettings, TrajectorySettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.trust import Trust, classify, count
 from aiida_liheal.structures.frames import Frames

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from aiida_liheal.lammps.decks import DECKS, check, render, validate, write_data
+from aiida_liheal.lammps.decks import check, render, validate, write_data
+from aiida_liheal.lammps.kinds import DECKS
 from aiida_liheal.lammps.potentials import potential_spec
 from aiida_liheal.structures.bcc import SlabSettings, bcc_bulk, bcc_slab
 from aiida_liheal.structures.perturb import perturbed_bulk
