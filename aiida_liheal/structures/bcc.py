@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from ase import Atoms
 from ase.build import bcc100, bulk
@@ -19,6 +21,7 @@ _TOLERANCE_A = 1e-4
 class SlabSettings(Settings):
     """A bcc (100) slab with room above it."""
 
+    shape: Literal['slab'] = Field(default='slab', description='name of the shape')
     element: Element = Field(default='Li', description='chemical symbol')
     lattice_constant_A: float = Field(default=LITHIUM_A, gt=0.5, lt=20, description='cubic lattice constant in Å')
     size: tuple[int, int] = Field(description='cubic cells along x and y')
@@ -49,6 +52,7 @@ class SlabSettings(Settings):
 class VoidCrystalSettings(Settings):
     """A periodic bcc crystal with a cuboid void in its middle."""
 
+    shape: Literal['void'] = Field(default='void', description='name of the shape')
     element: Element = Field(default='Li', description='chemical symbol')
     lattice_constant_A: float = Field(default=LITHIUM_A, gt=0.5, lt=20, description='cubic lattice constant in Å')
     size: tuple[int, int, int] = Field(description='cubic cells along x, y and z')
