@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo, CodeRunMode
@@ -16,14 +17,26 @@ from aiida_liheal.calculations.common import define_options, job_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, committee_spec
 from aiida_liheal.lammps.decks import check, render, validate, write_data
+from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import MdSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
 from aiida_liheal.sampling.trust import TrustLevels
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('JobSettings', 'LammpsCalculation', 'check_runs', 'members_in_order', 'run_folder')
+__all__ = (
+    'LIMITS_MONITOR',
+    'JobSettings',
+    'LammpsCalculation',
+    'check_runs',
+    'members_in_order',
+    'read_limits',
+    'run_folder',
+)
+
+#: Entry point of the monitor that holds a job to its limits.
+LIMITS_MONITOR = 'liheal.limits'
 
 #: LAMMPS is told to stop in good order when this share of the job's walltime has gone.
 WALLTIME_SHARE = 0.95
@@ -32,7 +45,7 @@ WALLTIME_SHARE = 0.95
 class JobSettings(Settings):
     """What a LAMMPS job runs."""
 
-    kind: str = Field(description='kind of run: explore, deposit or heal')
+    kind: str = Field(description='kind of run: explore, deposit, heal, valley, slide, diffuse or melt')
     runs: list[dict[str, Any]] = Field(
         min_length=1,
         description='settings of each run, as its kind has them, and `structure`: index of the frame it starts from',
@@ -42,7 +55,7 @@ class JobSettings(Settings):
         1.5, gt=0, description='atoms closer than this at the start are refused, in Å (bcc Li: 3.0 Å)'
     )
 
-    def run(self, number: int) -> tuple[int, MdSettings]:
+    def run(self, number: int) -> tuple[int, RunSettings]:
         """Start frame and checked settings of one run. Raises ValueError saying what is wrong."""
         values = dict(self.runs[number])
         structure = values.pop('structure', 0)
@@ -89,6 +102,25 @@ def check_restart(settings: JobSettings, step: int) -> None:
             raise ValueError(f'restart_step = {step}: runs of kind {settings.kind} are not gone on with')
         if not 0 <= step < run.n_steps:
             raise ValueError(f'restart_step = {step}: must be from 0 to {run.n_steps - 1}, the run ends then')
+
+
+def read_limits(monitors: Mapping[str, Dict]) -> Limits | None:
+    """The limits of a job, from its input `monitors`. Raises ValueError saying what is wrong with them."""
+    for monitor in monitors.values():
+        if monitor.get('entry_point', None) == LIMITS_MONITOR:
+            return Limits.read(monitor.get('kwargs', {}))
+    return None
+
+
+def check_limits(limits: Limits, settings: JobSettings, potential: PotentialSpec) -> None:
+    """Refuse limits that do not fit the runs, with a ValueError that says why."""
+    if limits.action == 'stop' and len(settings.runs) > 1:
+        raise ValueError(
+            f"action = 'stop': the {len(settings.runs)} runs of this job would all be stopped for one of them; "
+            "allowed is 'flag', or a job for each run"
+        )
+    for number in range(len(settings.runs)):
+        limits.check(settings.run(number)[1], potential.is_committee)
 
 
 class LammpsCalculation(LammpsRawCalculation):
@@ -166,6 +198,11 @@ class LammpsCalculation(LammpsRawCalculation):
             313, 'ERROR_RESTART_UNREADABLE', message='restart.{step} cannot be read: {cause}; take an earlier one'
         )
         spec.exit_code(
+            314,
+            'ERROR_BEYOND_LIMIT',
+            message='beyond a limit: {cause}; look at the run up to there, raise the limit, or only flag it (`action`)',
+        )
+        spec.exit_code(
             400,
             'ERROR_INTERRUPTED',
             message='the run broke off after step {step} of {wanted}; go on with its folder as `parent_folder`',
@@ -192,6 +229,9 @@ class LammpsCalculation(LammpsRawCalculation):
             check_runs(settings, inputs['structures'].get_frames(), potential)
             if 'restart_step' in inputs:
                 check_restart(settings, inputs['restart_step'].value)
+            limits = read_limits(inputs.get('monitors', {}))
+            if limits is not None:
+                check_limits(limits, settings, potential)
         except ValueError as error:
             return str(error)
         return None
@@ -251,7 +291,8 @@ class LammpsCalculation(LammpsRawCalculation):
             codeinfo.stderr_name = f'{name}/lmp.err'
             calcinfo.codes_info.append(codeinfo)
             calcinfo.retrieve_list += [
-                (f'{name}/{file}', '.', 2) for file in ('log.lammps', 'lmp.out', 'lmp.err', 'model_devi.out')
+                (f'{name}/{file}', '.', 2)
+                for file in ('log.lammps', 'lmp.out', 'lmp.err', 'model_devi.out', 'values.txt')
             ]
             # read by the parser and left out of the database: the trajectory stays where it was made
             calcinfo.retrieve_temporary_list.append((f'{name}/final.data', '.', 2))

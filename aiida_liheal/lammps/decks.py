@@ -1,7 +1,8 @@
 """From settings to the text of a LAMMPS deck: for each kind of run a module in `kinds/` and a template in `templates/`.
 
 A deck runs in one folder that holds `start.data` (or a restart file) and takes all that the run writes:
-`log.lammps`, `traj.dump`, `model_devi.out`, `restart.<step>`, `final.data`.
+`log.lammps`, `traj.dump`, `model_devi.out`, `values.txt`, `restart.<step>`, `final.data`: what its kind
+writes of these.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aiida_liheal.lammps.kinds import DECKS, DeckKind
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import CHECK_EVERY, MdSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import CHECK_EVERY, RunSettings, TrajectorySettings
 from aiida_liheal.sampling.seeds import derive_seed
 
 _TEMPLATES = Environment(
@@ -32,12 +33,12 @@ _TEMPLATES = Environment(
 _RUN_DIRECTORY = re.compile(r'[A-Za-z0-9_]{1,64}')
 
 
-def validate(kind: str, values: Mapping[str, Any]) -> MdSettings:
+def validate(kind: str, values: Mapping[str, Any]) -> RunSettings:
     """Settings of a kind of run. Raises ValueError saying what is wrong and what is allowed."""
     return _kind(kind).settings.read(values)
 
 
-def check(kind: str, settings: MdSettings, atoms: Atoms, potential: PotentialSpec) -> None:
+def check(kind: str, settings: RunSettings, atoms: Atoms, potential: PotentialSpec) -> None:
     """Refuse settings that do not fit the structure or the potential, with a ValueError that says why."""
     _check_elements(atoms, potential)
     _kind(kind).context(settings, atoms, potential)
@@ -45,7 +46,7 @@ def check(kind: str, settings: MdSettings, atoms: Atoms, potential: PotentialSpe
 
 def render(
     kind: str,
-    settings: MdSettings,
+    settings: RunSettings,
     atoms: Atoms,
     potential: PotentialSpec,
     *,
@@ -59,7 +60,7 @@ def render(
     ----------
     kind : str
         A key of `DECKS`.
-    settings : MdSettings
+    settings : RunSettings
         From `validate`.
     atoms : Atoms
         The very start of the run, also if it is gone on with: cell, number of atoms and surface are taken from it.

@@ -73,47 +73,52 @@ class Log:
 
 
 def read_log(path: str | Path) -> Log:
-    """Read a log; whatever it is, a `Log` comes back with what could be made out.
+    """Read a log; see `parse_log`."""
+    with open(path, errors='replace') as lines:
+        return parse_log(lines)
+
+
+def parse_log(lines: Iterable[str]) -> Log:
+    """What the lines of a log say; whatever they are, a `Log` comes back with what could be made out.
 
     A last line without its end is left out: half a number looks like a whole one.
     """
     blocks: list[tuple[list[str], list[list[float]]]] = []
     values: dict = {'errors': [], 'warnings': []}
     in_block = after_error = False
-    with open(path, errors='replace') as lines:
-        for line in lines:
-            if not line.endswith('\n'):
-                break
-            words = line.split()
-            if in_block and words and (row := _numbers(words, len(blocks[-1][0]))) is not None:
-                blocks[-1][1].append(row)
-            elif words[:1] == ['Step'] and all(re.fullmatch(r'[\w\[\]/]+', word) for word in words):
-                blocks.append((words, []))
-                in_block = True
-            elif line.startswith('ERROR'):
-                values['errors'].append(line.strip())
-                after_error = True
-                in_block = False
-            elif after_error and line.startswith('Last input line:'):
-                values['errors'].append(line.strip())
-            elif line.startswith('WARNING'):
-                if (text := line.strip()) not in values['warnings']:
-                    values['warnings'].append(text)
-                if match := _LOST.search(line):
-                    values['n_lost'] = values.get('n_lost', 0) + int(match[1]) - int(match[2])
-                if 'Wall time limit reached' in line:
-                    values['walltime_reached'] = True
-            elif match := _LOOP.match(line):
-                in_block = False
-                values['loop_time_s'] = values.get('loop_time_s', 0.0) + float(match[1])
-                values['n_steps_done'] = values.get('n_steps_done', 0) + int(match[3])
-            elif line.startswith('Performance:') and (match := _PERFORMANCE.search(line)):
-                values['katom_step_per_s'] = float(match[1]) * _KATOM[match[2]]
-            elif match := _VERSION.match(line):
-                values['version'] = match[1] or match[2]
-            elif match := _WALL.match(line):
-                values['finished'] = not values['errors']
-                values['wall_time_s'] = 3600.0 * int(match[1]) + 60 * int(match[2]) + int(match[3])
+    for line in lines:
+        if not line.endswith('\n'):
+            break
+        words = line.split()
+        if in_block and words and (row := _numbers(words, len(blocks[-1][0]))) is not None:
+            blocks[-1][1].append(row)
+        elif words[:1] == ['Step'] and all(re.fullmatch(r'[\w\[\]/]+', word) for word in words):
+            blocks.append((words, []))
+            in_block = True
+        elif line.startswith('ERROR'):
+            values['errors'].append(line.strip())
+            after_error = True
+            in_block = False
+        elif after_error and line.startswith('Last input line:'):
+            values['errors'].append(line.strip())
+        elif line.startswith('WARNING'):
+            if (text := line.strip()) not in values['warnings']:
+                values['warnings'].append(text)
+            if match := _LOST.search(line):
+                values['n_lost'] = values.get('n_lost', 0) + int(match[1]) - int(match[2])
+            if 'Wall time limit reached' in line:
+                values['walltime_reached'] = True
+        elif match := _LOOP.match(line):
+            in_block = False
+            values['loop_time_s'] = values.get('loop_time_s', 0.0) + float(match[1])
+            values['n_steps_done'] = values.get('n_steps_done', 0) + int(match[3])
+        elif line.startswith('Performance:') and (match := _PERFORMANCE.search(line)):
+            values['katom_step_per_s'] = float(match[1]) * _KATOM[match[2]]
+        elif match := _VERSION.match(line):
+            values['version'] = match[1] or match[2]
+        elif match := _WALL.match(line):
+            values['finished'] = not values['errors']
+            values['wall_time_s'] = 3600.0 * int(match[1]) + 60 * int(match[2]) + int(match[3])
     return Log(thermo=merge_thermo([_table(*block) for block in blocks]), **values)
 
 
@@ -155,7 +160,13 @@ def restart_steps(names: Iterable[str]) -> list[int]:
 
 
 def read_model_devi(path: str | Path) -> dict[str, NDArray]:
-    """Read the deviations of a committee.
+    """Read the deviations of a committee; see `parse_model_devi`."""
+    with open(path, errors='replace') as lines:
+        return parse_model_devi(lines, Path(path).name)
+
+
+def parse_model_devi(lines: Iterable[str], name: str = 'model_devi.out') -> dict[str, NDArray]:
+    """The deviations of a committee.
 
     Returns
     -------
@@ -171,19 +182,32 @@ def read_model_devi(path: str | Path) -> dict[str, NDArray]:
     expected = ['step', *(f'{kind}_devi_{what}' for what in 'vf' for kind in ('max', 'min', 'avg'))]
     rows = []
     names = expected
-    with open(path, errors='replace') as lines:
-        for line in lines:
-            if not line.endswith('\n'):
-                break
-            words = line.split()
-            if line.startswith('#'):
-                names = words[1:]
-                if names[: len(expected)] != expected:
-                    raise ValueError(f'{Path(path).name}: columns {names}, expected {expected}')
-            elif (row := _numbers(words, len(names))) is not None:
-                rows.append(row[: len(expected)])
+    for line in lines:
+        if not line.endswith('\n'):
+            break
+        words = line.split()
+        if line.startswith('#'):
+            names = words[1:]
+            if names[: len(expected)] != expected:
+                raise ValueError(f'{name}: columns {names}, expected {expected}')
+        elif (row := _numbers(words, len(names))) is not None:
+            rows.append(row[: len(expected)])
     table = np.array(rows, dtype=float).reshape(-1, len(expected))
     return dict(zip(expected, table.T, strict=True))
+
+
+def read_values(path: str | Path) -> dict[str, float]:
+    """Numbers that a deck printed by name, a line each; the last one counts if a name comes twice.
+
+    A line that is not a name and a number is left out, and so is a last line that broke off.
+    """
+    values: dict[str, float] = {}
+    with open(path, errors='replace') as lines:
+        for line in lines:
+            name, _, number = line.strip().partition(' ')
+            if line.endswith('\n') and (row := _numbers([number], 1)) is not None:
+                values[name] = row[0]
+    return values
 
 
 @dataclass(frozen=True)

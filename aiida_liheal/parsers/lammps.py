@@ -20,8 +20,16 @@ from aiida_liheal.calculations.lammps import JobSettings, members_in_order, run_
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings
-from aiida_liheal.lammps.readers import Log, atom_balance, dump_to_frames, lost_atoms, read_log, read_model_devi
-from aiida_liheal.lammps.settings import MdSettings, TrajectorySettings
+from aiida_liheal.lammps.readers import (
+    Log,
+    atom_balance,
+    dump_to_frames,
+    lost_atoms,
+    read_log,
+    read_model_devi,
+    read_values,
+)
+from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.trust import Trust, classify, count
 from aiida_liheal.structures.frames import Frames
@@ -85,6 +93,8 @@ class LammpsParser(Parser):
                         last.append(_as_frame(atoms, number))
                         n_start = int(self.structures.counts[structure])
                         record |= self._balance(atoms, run, n_start, record['last_step'])
+                if (root / name / 'values.txt').is_file():
+                    record['values'] = read_values(root / name / 'values.txt')
                 if (root / name / 'model_devi.out').is_file():
                     devi = read_model_devi(root / name / 'model_devi.out')
                     deviations |= {f'{name}_{key}': values for key, values in devi.items()}
@@ -109,7 +119,7 @@ class LammpsParser(Parser):
             self.out('last_frames', FramesData(Frames.concatenate(last), domain=self.node.inputs.structures.domain))
         return self._exit_code(runs)
 
-    def _status(self, log: Log | None, run: MdSettings, folder: Path) -> dict[str, Any]:
+    def _status(self, log: Log | None, run: RunSettings, folder: Path) -> dict[str, Any]:
         """How a run ended: finished, walltime, interrupted, exploded, failed or missing."""
         if log is None:
             return {'status': 'missing', 'cause': _last_line(folder / 'lmp.err') or _last_line(folder / 'lmp.out')}
@@ -138,7 +148,7 @@ class LammpsParser(Parser):
             record['status'] = 'interrupted'
         return record
 
-    def _balance(self, atoms: Atoms, run: MdSettings, n_start: int, step: int) -> dict[str, Any]:
+    def _balance(self, atoms: Atoms, run: RunSettings, n_start: int, step: int) -> dict[str, Any]:
         """The atom balance of the whole run up to its last step, earlier segments included."""
         n_inserted = 0
         if isinstance(run, DepositSettings):

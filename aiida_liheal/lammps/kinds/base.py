@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import MdSettings
+from aiida_liheal.lammps.settings import RunSettings
 
 
 class DeckKind(NamedTuple):
@@ -17,5 +17,5 @@ class DeckKind(NamedTuple):
     The function raises ValueError if the settings do not fit the start.
     """
 
-    settings: type[MdSettings]
+    settings: type[RunSettings]
     context: Callable[[Any, Atoms, PotentialSpec], dict[str, Any]]
