@@ -19,6 +19,8 @@ from aiida_liheal.cli.params import (
     load_codes,
     load_named,
     load_potentials,
+    options_of,
+    read_options,
     read_overrides,
     settings_option,
 )
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
 
 __all__ = ('Plan', 'check_builder', 'launch')
+
+#: Kinds of jobs of the verbs that have several, by the names of their inputs.
+_LEARN_JOBS = ('label', 'train', 'explore')
+_SIMULATION_JOBS = ('lammps', 'analyse')
 
 #: One line of a dry run: what, how many, remark.
 Plan = list[tuple[str, str, str]]
@@ -43,18 +49,23 @@ def launch() -> None:
 
 @dataclass(frozen=True)
 class Common:
-    """What all verbs are given: protocol, overrides, codes, and what to do with it all."""
+    """What all verbs are given: protocol, overrides, codes, options of jobs, and what to do with it all."""
 
     protocol: str | None
     overrides: dict[str, Any]
     codes: dict[str, Any]
+    options: dict[str, Any]
     label: str
     daemon: bool
     dry_run: bool
 
 
-def _common(codes: Sequence[str]) -> Callable[[Any], Any]:
-    """The options that all verbs have, as one argument `common`, with the profile loaded."""
+def _common(codes: Sequence[str], jobs: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """The options that all verbs have, as one argument `common`, with the profile loaded.
+
+    `jobs` are the kinds of jobs of the verb, if there are several, each of which may have options of its own.
+    """
+    kinds = f' {" or ".join(f"{job}.KEY" for job in jobs)} is for one kind of job.' if jobs else ''
 
     def decorate(function: Any) -> Any:
         @decorators.with_dbenv()
@@ -64,6 +75,7 @@ def _common(codes: Sequence[str]) -> Callable[[Any], Any]:
                 protocol=given.pop('protocol'),
                 overrides=read_overrides(given.pop('override'), given.pop('changes')),
                 codes=load_codes(given.pop('codes'), codes),
+                options=read_options(given.pop('options_file'), given.pop('options'), jobs),
                 label=given.pop('label'),
                 daemon=given.pop('daemon'),
                 dry_run=given.pop('dry_run'),
@@ -85,6 +97,21 @@ def _common(codes: Sequence[str]) -> Callable[[Any], Any]:
                     multiple=True,
                     metavar='NAME=LABEL',
                     help=f'A code in place of NAME@localhost; NAME is {" or ".join(codes)}.',
+                ),
+                click.option(
+                    '-o',
+                    '--option',
+                    'options',
+                    multiple=True,
+                    metavar='KEY=VALUE',
+                    help='An option of the jobs for the scheduler, such as queue_name=gpu, account=me, '
+                    'max_wallclock_seconds=43200 or resources.num_machines=1. May be given several times.' + kinds,
+                ),
+                click.option(
+                    '--options',
+                    'options_file',
+                    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                    help='A YAML file with options of the jobs; those given by -o are laid over them.',
                 ),
                 click.option('--label', default='', help='A label for the process.'),
                 click.option(
@@ -134,6 +161,8 @@ def _build(verb: str, make: Callable[[], ProcessBuilder]) -> Any:
 def _go(builder: Any, plan: Plan, common: Common) -> None:
     """Show the plan, or run, or submit."""
     if common.dry_run:
+        if common.options:
+            plan = [*plan, *_rows(common.options, 'option of the jobs')]
         echo.echo_tabulate(plan, headers=['what', 'how many', ''], disable_numparse=True)
         echo.echo('')
         echo.echo_success('the inputs are fine; nothing was stored or run')
@@ -193,7 +222,7 @@ def label(
     builder = _build(
         'label',
         lambda: LabelWorkChain.get_builder_from_protocol(
-            common.codes['gpaw'], shard, common.protocol, common.overrides
+            common.codes['gpaw'], shard, common.protocol, common.overrides, common.options
         ),
     )
     n_jobs = math.ceil(len(shard) / builder.batch_size.value)
@@ -228,7 +257,7 @@ def train(
     builder = _build(
         'train',
         lambda: TrainWorkChain.get_builder_from_protocol(
-            common.codes['dp'], shards, seed, members or None, common.protocol, common.overrides
+            common.codes['dp'], shards, seed, members or None, common.protocol, common.overrides, common.options
         ),
     )
     settings = DpTrainSettings.read({**builder.settings.get_dict(), 'seed': 0})
@@ -265,7 +294,7 @@ def explore(
     builder = _build(
         'explore',
         lambda: ExploreWorkChain.get_builder_from_protocol(
-            common.codes, shards, members, seed, common.protocol, common.overrides
+            common.codes, shards, members, seed, common.protocol, common.overrides, common.options
         ),
     )
     plan = [*_code_rows(common.codes), *_explore_rows(builder, shards)]
@@ -279,7 +308,7 @@ def explore(
 @click.option('--frames', multiple=True, metavar='[NAME=]PK', help='Labelled frames to train on from the start.')
 @_seed
 @_potential
-@_common(['gpaw', 'dp', 'lmp'])
+@_common(['gpaw', 'dp', 'lmp'], _LEARN_JOBS)
 def learn(
     structures: tuple[str, ...],
     to_label: tuple[str, ...],
@@ -307,6 +336,7 @@ def learn(
             seed,
             common.protocol,
             common.overrides,
+            {job: options_of(common.options, job, _LEARN_JOBS) for job in _LEARN_JOBS},
         ),
     )
     n_rounds = builder.n_rounds.value
@@ -338,7 +368,7 @@ def _simulation(function: Any) -> Any:
             _seed,
             _potential,
             click.option('--restart', metavar='PK', help='An earlier run that broke off, to go on with.'),
-            _common(['lmp', 'python']),
+            _common(['lmp', 'python'], _SIMULATION_JOBS),
         )
     ):
         function = option(function)
@@ -381,17 +411,20 @@ def _launch_simulation(
     earlier: dict[str, Any] = {}
     if restart is not None:
         if structure or potentials or common.overrides or common.protocol or seed:
-            fail('--restart takes all inputs from the earlier run; give only codes and label besides')
+            fail('--restart takes all inputs from the earlier run; give only codes, options and label besides')
         node: Any = load(restart, WorkChainNode, 'restart')
-        builder = _build(verb, lambda: _restarted(process, node, common.codes))
+        builder = _build(verb, lambda: _with_options(_restarted(process, node, common.codes), common.options))
         earlier = builder.earlier
     else:
         members = _needed(load_potentials(potentials))
         start: Any = load(structure, (FramesData, StructureData), 'structure') if structure else None
         builder = _build(
             verb,
-            lambda: process.get_builder_from_protocol(
-                common.codes, members, start, seed, common.protocol, common.overrides
+            lambda: _with_options(
+                process.get_builder_from_protocol(
+                    common.codes, members, start, seed, common.protocol, common.overrides
+                ),
+                common.options,
             ),
         )
     if 'crystal' in builder and builder.crystal is not None:
@@ -422,6 +455,17 @@ def _launch_simulation(
     if earlier:
         plan.append(('goes on from', str(len(earlier)), 'folders of the earlier run'))
     _go(builder, plan, common)
+
+
+def _with_options(builder: ProcessBuilder, options: dict[str, Any]) -> ProcessBuilder:
+    """A builder of `deposit` or `heal` with options set on its jobs."""
+    from aiida_liheal.workchains.protocol import set_options
+
+    for job in _SIMULATION_JOBS:
+        # an earlier run may have been without an analysis
+        if 'code' in builder[job]:
+            set_options(builder[job], options_of(options, job, _SIMULATION_JOBS))
+    return builder
 
 
 def _restarted(process: Any, node: Any, codes: dict[str, Any]) -> ProcessBuilder:
@@ -477,6 +521,10 @@ def _explore_rows(builder: Any, shards: dict[str, Any]) -> Plan:
 
 
 def _settings_rows(node: Any) -> Plan:
+    return _rows(node.get_dict(), 'setting')
+
+
+def _rows(content: dict[str, Any], what: str) -> Plan:
     from aiida_liheal.report.tree import flatten
 
-    return [('', '', ''), *((key, str(value), 'setting') for key, value in flatten(node.get_dict()))]
+    return [('', '', ''), *((key, str(value), what) for key, value in flatten(content))]

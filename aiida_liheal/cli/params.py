@@ -23,7 +23,9 @@ __all__ = (
     'load_codes',
     'load_named',
     'load_potentials',
+    'options_of',
     'pairs',
+    'read_options',
     'read_overrides',
     'settings_option',
     'stored_twin',
@@ -40,6 +42,9 @@ settings_option: Callable[..., Any] = click.option(
     metavar='KEY=VALUE',
     help='Change one setting; dots lead into nested ones, values are YAML. May be given several times.',
 )
+
+#: Options of AiiDA that our jobs settle themselves.
+_OWN_OPTIONS = ('input_filename', 'output_filename', 'parser_name')
 
 
 def fail(message: str) -> NoReturn:
@@ -63,31 +68,107 @@ def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
 
 def read_overrides(file: Path | None, changes: Sequence[str]) -> dict[str, Any]:
     """Overrides of a protocol: those of a YAML file, with single settings laid over them."""
-    overrides: Any = {}
-    if file is not None:
-        try:
-            overrides = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            fail(f'{file} cannot be read as YAML: {error}')
-        if not isinstance(overrides, dict):
-            fail(f'{file} holds a {type(overrides).__name__}; it must hold settings by name')
+    overrides = _read_yaml(file, 'settings')
     for key, text in pairs(changes, 'setting').items():
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            fail(f'setting {key}: the value {text!r} cannot be read as YAML: {getattr(error, "problem", error)}')
-        # YAML 1.1 takes 1e-3 for a text, as it has no point
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = float(value)
-        place = overrides
-        *parts, last = key.split('.')
-        for part in parts:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                fail(f'setting {key}: {part} is no group of settings')
-        place[last] = value
+        _set(overrides, 'setting', key, _read_value('setting', key, text))
     return overrides
+
+
+def read_options(file: Path | None, changes: Sequence[str], jobs: Sequence[str] = ()) -> dict[str, Any]:
+    """Options of jobs for the scheduler: those of a YAML file, with single ones laid over them, checked as AiiDA will.
+
+    Parameters
+    ----------
+    file : Path, optional
+        A YAML file with options by name, and under the name of a kind of job those of its own.
+    changes : sequence of str
+        `KEY=VALUE`, with dots into nested ones.
+    jobs : sequence of str
+        Kinds of jobs that may have options of their own; what is given without a kind goes to all of them.
+
+    Returns
+    -------
+    dict
+        Options as they were given; see `options_of`.
+    """
+    from aiida.engine import CalcJob
+
+    ports = CalcJob.spec().inputs['metadata']['options']
+    given = _read_yaml(file, 'options')
+    for key, text in pairs(changes, 'option').items():
+        parts = key.split('.')
+        name = parts[1] if parts[0] in jobs and len(parts) > 1 else parts[0]
+        # a text is taken as it is: YAML would make a number of an account, and a truth value of a queue
+        is_text = name == 'environment_variables' or (name in ports and str in _types(ports[name]))
+        _set(given, 'option', key, text if is_text else _read_value('option', key, text))
+    for job in jobs:
+        if not isinstance(given.get(job, {}), dict):
+            fail(f'option {job}: {given[job]!r} is no group of options; write {job}.NAME=VALUE')
+    common = {name: value for name, value in given.items() if name not in jobs}
+    for job, options in (('', common), *((job, given.get(job, {})) for job in jobs)):
+        for name, value in options.items():
+            where = f'{job}.{name}' if job else name
+            if name not in ports or name in _OWN_OPTIONS:
+                allowed = ', '.join(sorted(set(ports) - set(_OWN_OPTIONS)))
+                kinds = f'; for one kind of job {" or ".join(f"{job}.NAME" for job in jobs)}' if jobs else ''
+                fail(f'option {where}: there is no such option of jobs; allowed are {allowed}{kinds}')
+            types = _types(ports[name])
+            if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+                allowed = ' or '.join(kind.__name__ for kind in types if kind is not type(None))
+                fail(f'option {where} = {value!r} is of type {type(value).__name__}; allowed is {allowed}')
+            if name.startswith('max_') and value is not None and value < 1:
+                unit = 's' if name.endswith('seconds') else 'kB'
+                fail(f'option {where} = {value} {unit}; allowed is 1 {unit} or more')
+    return given
+
+
+def _types(port: Any) -> tuple[type, ...]:
+    """The types that a port takes; none if it takes any."""
+    valid = port.valid_type
+    return valid if isinstance(valid, tuple) else () if valid is None else (valid,)
+
+
+def options_of(given: dict[str, Any], job: str, jobs: Sequence[str]) -> dict[str, Any]:
+    """Options of one kind of job: those for all of them, with its own laid over them."""
+    from aiida_liheal.workchains.protocol import merge
+
+    return merge({name: value for name, value in given.items() if name not in jobs}, given.get(job, {}))
+
+
+def _read_yaml(file: Path | None, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file, empty without a file; fails with a message if it holds none."""
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        fail(f'{file} cannot be read as YAML: {error}')
+    if not isinstance(content, dict):
+        fail(f'{file} holds a {type(content).__name__}; it must hold {what} by name')
+    return content
+
+
+def _read_value(what: str, key: str, text: str) -> Any:
+    """The value of one setting, as YAML."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        fail(f'{what} {key}: the value {text!r} cannot be read as YAML: {getattr(error, "problem", error)}')
+    # YAML 1.1 takes 1e-3 for a text, as it has no point
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    return value
+
+
+def _set(place: dict[str, Any], what: str, key: str, value: Any) -> None:
+    """Set one value; dots in its key lead into nested mappings."""
+    *parts, last = key.split('.')
+    for part in parts:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            fail(f'{what} {key}: {part} is no group of {what}s')
+    place[last] = value
 
 
 def load(identifier: str, classes: type[NodeType] | tuple[type[NodeType], ...], what: str) -> NodeType:

@@ -241,6 +241,116 @@ def test_without_a_daemon_nothing_is_submitted(invoke, codes, potential, n_nodes
     assert n_nodes() == before
 
 
+OPTIONS = """
+queue_name: gpu
+resources: {num_machines: 1, num_mpiprocs_per_machine: 1}
+custom_scheduler_commands: |
+  #SBATCH --gres=gpu:1
+  #SBATCH --mem=4G
+analyse: {queue_name: cpu, max_wallclock_seconds: 600}
+"""
+
+
+@pytest.fixture
+def launched(monkeypatch, invoke):
+    """The inputs that a command would run with."""
+
+    def launch(*arguments):
+        taken = {}
+
+        def run_get_node(builder):
+            taken.update(builder._inputs(prune=True))
+            return {}, process(WorkChainNode, 'HealWorkChain', 'liheal.heal')
+
+        monkeypatch.setattr('aiida.engine.run_get_node', run_get_node)
+        status, output = invoke('launch', *arguments, '--run')
+        assert status == 0, output
+        return taken
+
+    return launch
+
+
+def test_options_reach_the_jobs(invoke, launched, codes, potential, tmp_path):
+    """Those of a file with those of the line over them; a kind of job may have its own. A dry run shows them."""
+    path = tmp_path / 'options.yaml'
+    path.write_text(OPTIONS)
+    given = [
+        'heal', '--potential', potential.pk, '--protocol', 'fast', '--options', path, '-o', 'account=12345',
+        '-o', 'max_wallclock_seconds=12:00:00', '-o', 'lammps.environment_variables.OMP_NUM_THREADS=8',
+    ]  # fmt: skip
+    inputs = launched(*given)
+    md, analysis = (inputs[job]['metadata']['options'] for job in ('lammps', 'analyse'))
+    for options in (md, analysis):
+        # an account may look like a number
+        assert options['account'] == '12345'
+        assert options['custom_scheduler_commands'] == '#SBATCH --gres=gpu:1\n#SBATCH --mem=4G\n'
+        assert options['resources'] == {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
+    assert (md['queue_name'], md['max_wallclock_seconds']) == ('gpu', 12 * 3600)
+    assert (analysis['queue_name'], analysis['max_wallclock_seconds']) == ('cpu', 600)
+    assert md['environment_variables']['OMP_NUM_THREADS'] == '8'
+    assert md['environment_variables']['TF_INTRA_OP_PARALLELISM_THREADS'] == '1'
+    # not given: the default of its port
+    assert 'environment_variables' not in analysis
+    status, output = invoke('launch', *given, '-n')
+    assert status == 0
+    table = rows(output)
+    assert table['analyse.queue_name'].startswith('cpu ')
+    assert table['account'].startswith('12345 ')
+
+
+def test_options_of_every_verb(launched, codes, crystals):
+    """label, train, explore and learn give them to their jobs."""
+    shard = FramesData(labelled(crystals.get_frames()), domain='bulk').store()
+    members = [f'--potential={deep_potential(number).store().pk}' for number in range(2)]
+    stage = '{temperatures_K: [100], pressures_bar: [1], duration_ps: 1, every_ps: 0.1}'
+    for verb, arguments in {
+        'label': ['--frames', crystals.pk],
+        'train': ['--frames', shard.pk, '-s', 'n_members=2'],
+        'explore': ['--structures', crystals.pk, *members, '-s', f'stage.bulk={stage}'],
+        'learn': ['--structures', crystals.pk, '--frames', shard.pk, *members, '-s', 'train.n_members=2',
+                  '-s', f'explore.stage.bulk={stage}', '-o', 'train.queue_name=gpu'],
+    }.items():  # fmt: skip
+        inputs = launched(verb, *arguments, '-o', 'queue_name=cpu', '-o', 'max_wallclock_seconds=60')
+        jobs = {
+            'label': lambda inputs: {'gpaw': inputs['gpaw']},
+            'train': lambda inputs: {'dp': inputs['dp']},
+            'explore': lambda inputs: {'lammps': inputs['lammps']},
+            'learn': lambda inputs: {
+                'gpaw': inputs['label']['gpaw'], 'dp': inputs['train']['dp'], 'lammps': inputs['explore']['lammps']
+            },
+        }[verb](inputs)  # fmt: skip
+        for name, job in jobs.items():
+            options = job['metadata']['options']
+            assert options['max_wallclock_seconds'] == 60, (verb, name)
+            assert options['queue_name'] == ('gpu' if (verb, name) == ('learn', 'dp') else 'cpu'), (verb, name)
+
+
+@pytest.mark.parametrize(
+    ('option', 'parts'),
+    [
+        ('walltime=3', ['option walltime', 'no such option', 'max_wallclock_seconds', 'lammps.NAME or analyse.NAME']),
+        ('parser_name=mine', ['option parser_name', 'no such option']),
+        ('max_wallclock_seconds=3h', ["max_wallclock_seconds = '3h'", 'type str', 'allowed is int']),
+        ('max_wallclock_seconds=0', ['max_wallclock_seconds = 0 s', '1 s or more']),
+        ('withmpi=yes please', ["withmpi = 'yes please'", 'allowed is bool']),
+        ('lammps=3', ['option lammps', 'lammps.NAME=VALUE']),
+        ('lammps.queue=a', ['option lammps.queue', 'queue_name']),
+        ('resources.num_machine=3', ['num_machine', 'DirectScheduler']),
+        ('resources.num_machines=-1', ['num_machines', 'greater than']),
+        ('queue_name', ["option 'queue_name'", 'NAME=VALUE']),
+    ],
+)
+def test_bad_options_are_refused(invoke, codes, potential, n_nodes, option, parts):
+    """Unknown ones, values of another type, resources that the scheduler does not know; nothing is stored."""
+    before = n_nodes()
+    status, output = invoke('launch', 'heal', '--potential', potential.pk, '--protocol', 'fast', '--run', '-o', option)
+    assert status == 1
+    for part in parts:
+        assert part in output
+    assert len(output.strip().splitlines()) == 1
+    assert n_nodes() == before
+
+
 def test_overrides_from_file_and_settings(tmp_path):
     """Single settings lie over the file; values are YAML, numbers may be written as 1e-3."""
     path = tmp_path / 'overrides.yaml'
