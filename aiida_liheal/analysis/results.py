@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 SERIES_FILE = 'series.npz'
 PROFILES_FILE = 'profiles.npz'
 SNAPSHOTS_FILE = 'snapshots.npz'
+MOBILITY_FILE = 'mobility.npz'
 SUMMARY_FILE = 'summary.json'
 
-#: Unit and meaning of every array of `series` and `profiles`.
+#: Unit and meaning of every array of `series`, `profiles` and `mobility`.
 QUANTITIES: dict[str, tuple[str, str]] = {
     'step': ('', 'MD step'),
     'time_ps': ('ps', 'time'),
@@ -30,6 +31,10 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     'height_A': ('Å', 'middle of a slice along the height'),
     'atoms': ('', 'mean number of atoms in a slice'),
     'density_g_per_cm3': ('g/cm^3', 'density of a slice'),
+    'lag_ps': ('ps', 'time between two frames'),
+    'pairs': ('', 'pairs of an origin and a frame that lie a lag apart'),
+    'msd_surface_A2': ('Å^2', 'mean square displacement along the surface of the atoms that began there'),
+    'msd_bulk_A2': ('Å^2', 'mean square displacement of the atoms that began inside'),
     **{
         f'{structure}_share{suffix}': ('', f'share of {structure} by a-CNA{meaning}')
         for structure in ('bcc', 'fcc', 'hcp', 'ico', 'other')
@@ -58,19 +63,24 @@ class AnalysisResult:
         `position_A` (n, 3) float32, `potential_energy_eV` (n,) float32, `structure` (n,) int8 (index into
         `phases.STRUCTURES`), `cell_A` (3, 3), `origin_A` (3,), `pbc` (3,).
     summary : dict
-        Plain numbers and texts: counts of frames, values at start and end, time of healing, settings, units.
+        Plain numbers and texts: counts of frames, values at start and end, time of healing, D, settings, units.
+    mobility : dict of str to (n_lags,) array
+        Mean square displacements by lag; empty if they were not asked for.
     """
 
     series: dict[str, NDArray]
     profiles: dict[str, NDArray]
     snapshots: dict[str, NDArray]
     summary: dict[str, Any]
+    mobility: dict[str, NDArray] = field(default_factory=dict)
 
 
 def save_result(result: AnalysisResult, folder: str | Path) -> None:
     """Write the arrays as compressed npz files and the summary as JSON into a folder that exists."""
     folder = Path(folder)
     files = {SERIES_FILE: result.series, PROFILES_FILE: result.profiles, SNAPSHOTS_FILE: result.snapshots}
+    if result.mobility:
+        files[MOBILITY_FILE] = result.mobility
     for name, arrays in files.items():
         np.savez_compressed(folder / name, allow_pickle=False, **arrays)
     summary = json.dumps(result.summary, indent=1, allow_nan=False, ensure_ascii=False)
@@ -83,7 +93,7 @@ def load_result(folder: str | Path) -> AnalysisResult:
     Raises
     ------
     FileNotFoundError
-        If a file is missing.
+        If a file is missing; that of mobility may be.
     ValueError
         If a file is damaged.
     """
@@ -92,5 +102,9 @@ def load_result(folder: str | Path) -> AnalysisResult:
     for name in (SERIES_FILE, PROFILES_FILE, SNAPSHOTS_FILE):
         with np.load(folder / name, allow_pickle=False) as archive:
             arrays[name] = dict(archive)
+    mobility = {}
+    if (folder / MOBILITY_FILE).is_file():
+        with np.load(folder / MOBILITY_FILE, allow_pickle=False) as archive:
+            mobility = dict(archive)
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding='utf-8'))
-    return AnalysisResult(arrays[SERIES_FILE], arrays[PROFILES_FILE], arrays[SNAPSHOTS_FILE], summary)
+    return AnalysisResult(arrays[SERIES_FILE], arrays[PROFILES_FILE], arrays[SNAPSHOTS_FILE], summary, mobility)

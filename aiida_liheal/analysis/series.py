@@ -11,6 +11,7 @@ import numpy as np
 import ovito
 from numpy.typing import NDArray
 
+from .mobility import Mobility
 from .phases import atoms_inside, averaged_positions, shares, structure_types
 from .profiles import HeightProfile, film_height_A, temperature_K
 from .results import QUANTITIES, AnalysisResult
@@ -55,7 +56,7 @@ def analyse_trajectory(
     is_picked = set(picked)
     in_profile = set(picked[-settings.profile_frames :])
 
-    run = _Run(settings)
+    run = _Run(settings, trajectory.frames[picked, 2] * (settings.timestep_fs / 1000))
     window: deque[Frame] = deque(maxlen=settings.average_frames)
     if progress is not None:
         progress(0, len(picked))
@@ -74,8 +75,10 @@ def analyse_trajectory(
 class _Run:
     """What is remembered from frame to frame."""
 
-    def __init__(self, settings: AnalysisSettings) -> None:
+    def __init__(self, settings: AnalysisSettings, times_ps: NDArray) -> None:
         self.settings = settings
+        self.times_ps = times_ps
+        self.mobility: Mobility | None = None
         self.rows: list[dict[str, float]] = []
         self.profile = HeightProfile(settings.height_bin_A, settings.mass_u)
         self.snapshots: dict[str, NDArray] = {}
@@ -108,6 +111,8 @@ class _Run:
         if settings.measure_voids:
             voids = measure_voids(opened, matter, settings.void_probe_radius_A)
             row.update(void_volume_A3=voids.volume_A3, void_regions=voids.regions)
+        if self.mobility is not None and row['time_ps'] >= settings.mobility_from_ps:
+            self.mobility.add(frame.positions, frame.cell, frame.pbc, flying)
         structures = structure_types(frame.data)
         row.update(_named_shares(structures, inside, ''))
         if settings.average_frames > 1:
@@ -130,6 +135,20 @@ class _Run:
         is_inside = atoms_inside(opened, matter, settings.void_probe_radius_A, reach)
         self.fixed_ids = frame.ids[is_fixed]
         self.inside_ids = frame.ids[is_inside & ~is_fixed]
+        if settings.measure_mobility:
+            everywhere = np.ones(3, dtype=bool)
+            along = np.array(opened.cell.pbc, dtype=bool)
+            self.mobility = Mobility(
+                self.times_ps[self.times_ps >= settings.mobility_from_ps],
+                {'surface': matter & ~is_inside & ~is_fixed, 'bulk': is_inside & ~is_fixed},
+                # a flat surface lies along the periodic directions; that of a void in a crystal, along all of them
+                {'surface': along if along.any() else everywhere, 'bulk': everywhere},
+                neighbour_A=3**0.5 / 2 * settings.lattice_constant_A,
+                # fixed atoms hold the crystal: then nothing drifts
+                reference=None if is_fixed.any() else matter,
+                n_origins=settings.mobility_origins,
+                fit=settings.mobility_fit,
+            )
 
     def result(self, trajectory: Trajectory) -> AnalysisResult:
         names = [name for name in self.rows[0] if all(name in row for row in self.rows)]
@@ -137,7 +156,12 @@ class _Run:
         # a quantity that no frame has, such as the height of a film without a surface, is absent
         series = {name: array for name, array in series.items() if not np.isnan(array.astype(float)).all()}
         profiles = self.profile.arrays()
-        return AnalysisResult(series, profiles, self.snapshots, self._summary(trajectory, series, profiles))
+        mobility = {} if self.mobility is None else self.mobility.arrays()
+        summary = self._summary(trajectory, series, profiles)
+        if self.mobility is not None:
+            summary['mobility'] = self.mobility.summary()
+            summary['units'] |= {name: QUANTITIES[name][0] for name in mobility if QUANTITIES[name][0]}
+        return AnalysisResult(series, profiles, self.snapshots, summary, mobility)
 
     def _summary(
         self, trajectory: Trajectory, series: dict[str, NDArray], profiles: dict[str, NDArray]
@@ -164,7 +188,7 @@ class _Run:
             'min': {name: _plain(np.nanmin(array)) for name, array in series.items()},
             'max': {name: _plain(np.nanmax(array)) for name, array in series.items()},
             'snapshot_structure_from': 'averaged positions' if settings.average_frames > 1 else 'single frames',
-            'settings': settings.model_dump(),
+            'settings': settings.model_dump(mode='json'),
             'units': {name: QUANTITIES[name][0] for name in (*series, *profiles) if QUANTITIES[name][0]},
             'versions': {'ovito': ovito.version_string, 'numpy': np.__version__},
         }

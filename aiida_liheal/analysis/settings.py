@@ -72,6 +72,30 @@ class AnalysisSettings(BaseModel):
         default=10, ge=1, description='analysed frames at the end over which profiles along the height are averaged'
     )
 
+    measure_mobility: bool = Field(
+        default=False,
+        description='measure the mean square displacement and D of surface and bulk; needs a constant cell',
+    )
+    mobility_from_ps: float = Field(
+        default=0.0, ge=0.0, description='time in ps at which the measurement of mobility begins, after equilibration'
+    )
+    mobility_origins: int = Field(
+        default=10, ge=1, le=100, description='origins, at most, from which displacements are taken'
+    )
+    mobility_fit: tuple[float, float] = Field(
+        default=(0.2, 0.7),
+        description='first and last lag of the fit of D, as shares of the measured time; below 0.2 motion is ballistic',
+    )
+
+    @model_validator(mode='after')
+    def _fit_is_a_range(self) -> AnalysisSettings:
+        if not 0 < self.mobility_fit[0] < self.mobility_fit[1] <= 1:
+            raise ValueError(
+                f'mobility_fit is {self.mobility_fit}; it must be two rising shares of the measured time, above 0 and '
+                'up to 1'
+            )
+        return self
+
     @model_validator(mode='after')
     def _lengths_fit(self) -> AnalysisSettings:
         # The holes of a perfect bcc crystal have a radius of sqrt(5)/4 a: a smaller probe finds voids everywhere.

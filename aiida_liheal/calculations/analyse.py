@@ -74,6 +74,12 @@ class AnalyseCalculation(CalcJob):
             help='First and last frame: first_position_A, first_structure, …, last_position_A, … (Å, eV).',
         )
         spec.output(
+            'mobility',
+            valid_type=ArrayData,
+            required=False,
+            help='If asked for: lag_ps, msd_surface_A2, msd_bulk_A2 (Å^2) by lag; D is in `summary`.',
+        )
+        spec.output(
             'summary',
             valid_type=Dict,
             help='Values at start and end, extremes, time of healing in ps, frames left out, settings, units.',
@@ -186,6 +192,7 @@ class AnalyseCalculation(CalcJob):
             results.SERIES_FILE,
             results.PROFILES_FILE,
             results.SNAPSHOTS_FILE,
+            results.MOBILITY_FILE,
             results.SUMMARY_FILE,
         ]
         # what was carried is the package of the version that the node records

@@ -47,5 +47,7 @@ class AnalyseParser(Parser):
         self.out('series', array_data(result.series))
         self.out('profiles', array_data(result.profiles))
         self.out('snapshots', array_data(result.snapshots))
+        if result.mobility:
+            self.out('mobility', array_data(result.mobility))
         self.out('summary', Dict(result.summary | {'wall_time_s': status['wall_time_s']}))
         return self.exit_codes.ERROR_TRAJECTORY_TRUNCATED if state == 'truncated' else None
