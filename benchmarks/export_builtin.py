@@ -1,5 +1,7 @@
 """Write a finished training of `train_builtin.py` as package data: models, inputs, learning curves and their card.
 
+A training that went on from an earlier one is written with all its stages.
+
 python benchmarks/export_builtin.py PK [--profile PROFILE]
 """
 
@@ -16,6 +18,18 @@ from aiida import load_profile, orm
 TARGET = Path(__file__).parent.parent / 'aiida_liheal' / 'data' / 'builtin' / 'li'
 
 
+def stages_of(node: orm.WorkChainNode) -> list[orm.WorkChainNode]:
+    """The trainings that led to the members of a committee, the first one first."""
+    stages = [node]
+    while 'start_from' in stages[0].inputs:
+        # potential <- job <- restarts of the job <- training of the committee
+        job = next(iter(stages[0].inputs.start_from.values())).creator
+        if job is None:
+            raise SystemExit(f'TrainWorkChain<{stages[0].pk}> started from potentials that were not trained here')
+        stages.insert(0, job.caller.caller)
+    return stages
+
+
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,6 +39,7 @@ def main() -> None:
     load_profile(arguments.profile)
     node = orm.load_node(arguments.pk)
     outputs = node.outputs
+    stages = stages_of(node)
     TARGET.mkdir(parents=True, exist_ok=True)
     members = sorted(outputs.potentials)
     held_out = {}
@@ -32,14 +47,19 @@ def main() -> None:
         potential = outputs.potentials[name]
         (TARGET / f'{name}.pb').write_bytes(potential.read('frozen'))
         (TARGET / f'{name}.input.json').write_bytes(potential.read('input'))
-        curve = outputs.learning_curves[name]
-        columns = sorted(curve.get_arraynames(), key=lambda key: (key != 'step', key))
-        table = np.column_stack([curve.get_array(key) for key in columns])
+        curves = [stage.outputs.learning_curves[name] for stage in stages]
+        columns = sorted(curves[-1].get_arraynames(), key=lambda key: (key != 'step', key))
+        table = np.vstack(
+            [
+                np.column_stack([np.full(len(curve.get_array('step')), number), *map(curve.get_array, columns)])
+                for number, curve in enumerate(curves, 1)
+            ]
+        )
         np.savetxt(
             TARGET / f'{name}.learning_curve.csv',
             table,
             delimiter=',',
-            header=','.join(columns),
+            header=','.join(['stage', *columns]),
             fmt='%.6g',
             comments='',
         )
@@ -54,7 +74,7 @@ def main() -> None:
         'n_train': first['n_train'],
         'n_holdout': first['n_holdout'],
         'units': first['units'],
-        'settings': node.inputs.settings.get_dict(),
+        'stages': [stage.inputs.settings.get_dict() for stage in stages],
         'seed': node.inputs.seed.value,
         'split': 'a tenth of each system is held out by seed (holdout_seed and the name of the system)',
         'trained_with': f'liheal.train of aiida-liheal {version("aiida-liheal")}, DeePMD-kit {version("deepmd-kit")}',
