@@ -45,7 +45,9 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.sampling.stages import SystemStage
     from aiida_liheal.sampling.trust import TrustLevels
     from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
+    from aiida_liheal.structures.dendrites import DendriteSettings
     from aiida_liheal.structures.perturb import PerturbSettings
+    from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
     from aiida_liheal.workchains.quickstart import StructureSettings
 
     return {
@@ -57,6 +59,9 @@ def models() -> dict[type[BaseModel], str]:
         SlabSettings: '`crystal` of `liheal.deposit`',
         DepositSettings: '`settings` of `liheal.deposit` (without `seed`)',
         VoidCrystalSettings: '`crystal` of `liheal.heal`',
+        DendriteSettings: '`crystal` of shape `dendrites`',
+        ValleySettings: '`crystal` of shape `valley`',
+        SlopeSettings: '`crystal` of shape `slope`',
         HealSettings: '`settings` of `liheal.heal` (without `seed`)',
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
         JobSettings: '`settings` of `liheal.lammps`',

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from ase import Atoms
 
 from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
+from aiida_liheal.structures.dendrites import DendriteSettings
 from aiida_liheal.structures.settings import Settings
+from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
 
 
 class Shape(Protocol):
@@ -34,6 +36,9 @@ class Shape(Protocol):
 SHAPES: dict[str, type[Settings]] = {
     'slab': SlabSettings,
     'void': VoidCrystalSettings,
+    'valley': ValleySettings,
+    'slope': SlopeSettings,
+    'dendrites': DendriteSettings,
 }
 
 
