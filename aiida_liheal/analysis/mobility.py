@@ -91,6 +91,17 @@ class Mobility:
         # positions averaged over a tenth of the run at both ends tell who has left its site, without the vibrations
         self._n_ends = max(1, n_frames // 10)
         self._n_added = 0
+        n_atoms = len(next(iter(self.groups.values())))
+        self._first: NDArray = np.zeros((n_atoms, 3))
+        self._previous: NDArray = self._first
+        self._images: NDArray = np.zeros((n_atoms, 3))
+        self._flown: NDArray = np.zeros(n_atoms, dtype=bool)
+        # displacements of the atoms at each origin, and their means at the ends of the run
+        self._starts: dict[int, NDArray] = {}
+        self._ends: NDArray = np.zeros((2, n_atoms, 3))
+        self._slopes: NDArray = np.zeros((n_atoms, 3))
+        self._sums: dict[str, NDArray] = {name: np.zeros(len(self.lags_ps)) for name in self.groups}
+        self._counts: dict[str, NDArray] = {name: np.zeros(len(self.lags_ps), np.int64) for name in self.groups}
 
     def add(self, positions_A: NDArray, cell_A: NDArray, pbc: NDArray, in_flight: NDArray | None = None) -> None:
         """Add the next frame.
@@ -107,13 +118,13 @@ class Mobility:
         in_flight : (n_atoms,) bool, optional
             Atoms that left the surface: from now on they count in no group.
         """
-        if self._n_added == 0:
-            self._begin(positions_A)
-        elif len(positions_A) != len(self._first):
+        if len(positions_A) != len(self._first):
             raise ValueError(
                 f'{len(self._first)} atoms at first, {len(positions_A)} in frame {self._n_added}: mobility needs the '
                 'same atoms in every frame'
             )
+        if self._n_added == 0:
+            self._first = self._previous = positions_A.copy()
         number, self._n_added = self._n_added, self._n_added + 1
         # whole numbers of cells, so that rounding does not add up
         reduced = (positions_A - self._previous) @ np.linalg.inv(cell_A)
@@ -133,19 +144,6 @@ class Mobility:
             self._starts[number] = moved
         for origin, start in self._starts.items():
             self._add_pair(self._lag_of[origin, number], (moved - start) ** 2)
-
-    def _begin(self, positions_A: NDArray) -> None:
-        n = len(positions_A)
-        self._first = positions_A.copy()
-        self._previous = positions_A.copy()
-        self._images = np.zeros((n, 3))
-        self._flown = np.zeros(n, dtype=bool)
-        #: displacements of the atoms at each origin
-        self._starts: dict[int, NDArray] = {}
-        self._ends = np.zeros((2, n, 3))
-        self._slopes = np.zeros((n, 3))
-        self._sums = {name: np.zeros(len(self.lags_ps)) for name in self.groups}
-        self._counts = {name: np.zeros(len(self.lags_ps), dtype=np.int64) for name in self.groups}
 
     def _add_pair(self, lag: int, squares: NDArray) -> None:
         """Add the squared displacements, (n_atoms, 3), from one origin to one frame."""
