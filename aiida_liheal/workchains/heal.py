@@ -1,4 +1,4 @@
-"""The verb `heal`: a crystal with a cuboid void, left to itself from a cold start."""
+"""The verb `heal`: a crystal with a void, or a slab with a rough surface, left to itself from a cold start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ('HealWorkChain',)
 
 
 class HealWorkChain(SimulationWorkChain):
-    """Heat a crystal with a void and watch whether the void closes."""
+    """Heat a crystal with a void or a rough surface, and watch whether it closes or smooths."""
 
     _kind = 'heal'
     _protocol_name = 'heal'

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
 from aiida.orm import AbstractCode, Dict, Int, RemoteData, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
-from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation
+from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
+from aiida_liheal.lammps.kinds import DECKS
+from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.sampling.seeds import derive_seed
-from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
+from aiida_liheal.structures.shapes import SHAPES, Shape, read_shape
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('SimulationWorkChain', 'build_crystal', 'frames_from_structure', 'job_settings')
+__all__ = (
+    'DEFAULT_SHAPES',
+    'SimulationWorkChain',
+    'build_crystal',
+    'frames_from_structure',
+    'job_settings',
+    'read_crystal',
+)
 
-#: What builds the start of each kind of simulation.
-CRYSTALS: dict[str, type[SlabSettings] | type[VoidCrystalSettings]] = {
-    'deposit': SlabSettings,
-    'heal': VoidCrystalSettings,
-}
+#: Shape that each kind of simulation starts from, where `crystal` names none.
+DEFAULT_SHAPES = {'deposit': 'slab', 'heal': 'void'}
+
+
+def read_crystal(kind: str, values: Mapping[str, Any]) -> Shape:
+    """Settings of the start of a kind of simulation. Raises ValueError saying what is wrong and what is allowed."""
+    return cast(Shape, read_shape(values, DEFAULT_SHAPES[kind]))
 
 
 @calcfunction
 def build_crystal(kind: Any, settings: Dict) -> FramesData:
     """The start of a simulation from its settings: a slab to deposit on, a crystal with a void to heal."""
-    crystal = CRYSTALS[kind.value].read(settings.get_dict())
+    crystal = read_crystal(kind.value, settings.get_dict())
     return FramesData(Frames.from_atoms([crystal.build()]), domain=kind.value)
 
 
@@ -60,13 +71,13 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
-        crystal: type[Settings] = CRYSTALS[cls._kind]
         spec.input(
             'crystal',
             valid_type=Dict,
             required=False,
-            validator=settings_validator(crystal),
-            help=f'The start, built from settings; keys carry their units (see `{crystal.__name__}`).',
+            validator=cls._validate_crystal,
+            help='The start, built from settings; keys carry their units. `shape` says which settings: '
+            f'{", ".join(SHAPES)}; `{DEFAULT_SHAPES[cls._kind]}` if it is left out.',
         )
         spec.input(
             'structure',
@@ -93,7 +104,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             required=True,
             help='One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.',
         )
-        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata'))
+        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
         spec.expose_inputs(
             AnalyseCalculation,
             namespace='analyse',
@@ -120,6 +131,14 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         )
 
     @classmethod
+    def _validate_crystal(cls, node: Dict, _: Any) -> str | None:
+        try:
+            read_crystal(cls._kind, node.get_dict())
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @classmethod
     def _validate_settings(cls, node: Dict, _: Any) -> str | None:
         if 'seed' in node.get_dict():
             return 'settings.seed: leave it out; it is derived from the input `seed`'
@@ -130,9 +149,37 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         return None
 
     @classmethod
-    def _completed(cls, settings: dict[str, Any], crystal: Settings | None) -> dict[str, Any]:
-        """Settings with what follows from the crystal; subclasses add to it."""
+    def _completed(cls, settings: dict[str, Any], crystal: Shape | None) -> dict[str, Any]:
+        """Settings with what follows from the crystal: the height of fixed layers, unless it is given."""
+        fixed_below_A = getattr(crystal, 'fixed_below_A', 0.0)
+        if fixed_below_A > 0 and 'fixed_below_A' not in settings:
+            return {**settings, 'fixed_below_A': fixed_below_A}
         return settings
+
+    @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Settings of one protocol with overrides laid over them.
+
+        A setting that excludes others takes their place: who gives a rate need not take back the protocol's flux. Of a
+        crystal of another shape than the protocol's, settings that it does not have are left out.
+
+        Raises ValueError for an unknown protocol, override or shape.
+        """
+        inputs = super().get_protocol_inputs(protocol, overrides)
+        changes = overrides or {}
+        settings, chosen = inputs['settings'], changes.get('settings', {})
+        for keys in getattr(DECKS[cls._kind].settings, 'ALTERNATIVES', ()):
+            given = [key for key in keys if chosen.get(key) is not None]
+            if given:
+                inputs['settings'] = settings = {k: v for k, v in settings.items() if k in given or k not in keys}
+        shape = changes.get('crystal', {}).get('shape')
+        before = super().get_protocol_inputs(protocol)['crystal'].get('shape', DEFAULT_SHAPES[cls._kind])
+        if shape in SHAPES and shape != before:
+            known = SHAPES[shape].model_fields
+            inputs['crystal'] = {k: v for k, v in inputs['crystal'].items() if k in known or k in changes['crystal']}
+        return inputs
 
     @classmethod
     def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
@@ -144,7 +191,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         # the checks of the job itself, before anything is built or submitted
         try:
             if 'crystal' in inputs:
-                start = FramesData(Frames.from_atoms([CRYSTALS[cls._kind].read(inputs['crystal'].get_dict()).build()]))
+                start = FramesData(Frames.from_atoms([read_crystal(cls._kind, inputs['crystal'].get_dict()).build()]))
             elif isinstance(inputs['structure'], StructureData):
                 start = FramesData.from_structure(inputs['structure'])
             else:
@@ -153,8 +200,9 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             job = Dict(JobSettings.read({'kind': cls._kind, 'runs': [run]}).model_dump())
         except ValueError as error:
             return str(error)
+        monitors = inputs.get('lammps', {}).get('monitors', {})
         return LammpsCalculation._validate_inputs(
-            {'settings': job, 'structures': start, 'potentials': inputs['potentials']}, context
+            {'settings': job, 'structures': start, 'potentials': inputs['potentials'], 'monitors': monitors}, context
         )
 
     @classmethod
@@ -181,9 +229,9 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         seed : int
             Seed of the run.
         protocol : str, optional
-            `fast`, `balanced` or `paper`.
+            `fast`, `balanced`, `paper`, or another of `get_available_protocols`.
         overrides : dict, optional
-            Laid over the protocol: `crystal`, `settings`, `analysis`.
+            Laid over the protocol: `crystal`, `settings`, `limits` (null for none), `analysis`.
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -196,8 +244,8 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         builder = cls.get_builder()
         crystal = None
         if structure is None:
-            crystal = CRYSTALS[cls._kind].read(inputs['crystal'])
-            builder.crystal = Dict(crystal.model_dump())
+            crystal = read_crystal(cls._kind, inputs['crystal'])
+            builder.crystal = Dict(cast(Settings, crystal).model_dump())
         else:
             builder.structure = structure
         settings = cls._completed(inputs['settings'], crystal)
@@ -207,6 +255,8 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         builder.potentials = {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
         builder.lammps.code = codes['lmp']
         set_options(builder.lammps, options)
+        if inputs.get('limits'):
+            builder.lammps.monitors = {'limits': limits_monitor(Limits.read(inputs['limits']))}
         if 'python' in codes:
             builder.analyse.code = codes['python']
             builder.analyse.settings = Dict(cls._analysis_settings(inputs['analysis'], settings, crystal))
@@ -214,13 +264,13 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     @classmethod
     def _analysis_settings(
-        cls, analysis: dict[str, Any], settings: dict[str, Any], crystal: Settings | None
+        cls, analysis: dict[str, Any], settings: dict[str, Any], crystal: Shape | None
     ) -> dict[str, Any]:
         """Settings of the analysis with what follows from the run and its crystal."""
         from ase.data import atomic_masses, atomic_numbers
 
         known: dict[str, Any] = {'timestep_fs': settings.get('timestep_fs', 1.0)}
-        if isinstance(crystal, SlabSettings | VoidCrystalSettings):
+        if crystal is not None:
             known |= {
                 'lattice_constant_A': crystal.lattice_constant_A,
                 'mass_u': float(atomic_masses[atomic_numbers[crystal.element]]),

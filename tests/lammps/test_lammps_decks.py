@@ -6,10 +6,12 @@ import pytest
 from ase import Atoms
 
 from aiida_liheal.lammps.decks import check, render, validate, write_data
-from aiida_liheal.lammps.kinds import DECKS
 from aiida_liheal.lammps.potentials import potential_spec
 from aiida_liheal.structures.bcc import SlabSettings, bcc_bulk, bcc_slab
 from aiida_liheal.structures.perturb import perturbed_bulk
+
+#: Enough to write a deck with.
+MEAM = potential_spec('meam', ['Li'], ['library.meam'])
 
 
 def line(deck, start):
@@ -47,9 +49,9 @@ class TestSettings:
             4,
         ]
 
-    @pytest.mark.parametrize('kind', list(DECKS))
+    @pytest.mark.parametrize('kind', ['explore', 'deposit', 'heal'])
     def test_settings_survive_a_dictionary(self, kind):
-        more = {'fixed_below_A': 3.0} if kind == 'deposit' else {}
+        more = {'fixed_below_A': 3.0, 'source_patches': [{'x_A': [1, 2]}]} if kind == 'deposit' else {}
         settings = validate(kind, {'duration_ps': 5, 'seed': 1, **more})
         assert validate(kind, settings.model_dump(mode='json')) == settings
 
@@ -83,15 +85,22 @@ class TestSettings:
             validate('deposit', {**values, 'rate_Li_per_ps': 5000}).schedule(100)
 
     def test_a_stream_without_room(self):
-        crowded = validate('deposit', {'duration_ps': 1, 'fixed_below_A': 1, 'seed': 1, 'rate_Li_per_ps': 50})
+        slab, meam = SlabSettings(size=(6, 4), n_layers=6, n_fixed_layers=2, height_above_A=60).build(), MEAM
+        values = {'duration_ps': 0.5, 'fixed_below_A': 1, 'seed': 1, 'rate_Li_per_ps': 10}
         with pytest.raises(
-            ValueError, match=r'near_A = 6.0 Å: at 10 atoms/ps/nm\^2 and 500.0 m/s .* take at most 2.12 Å'
+            ValueError, match=r'near_A = 6.0 Å: at 3.38 atoms/ps/nm\^2 and 500.0 m/s .* take at most 3.05 Å'
         ):
-            crowded.schedule(5)
+            check('deposit', validate('deposit', values), slab, meam)
+        # the same stream from a quarter of the width is four times as dense
+        strip = {'rate_Li_per_ps': 2.5, 'source_patches': [{'x_A': [0, 21.06 / 4]}]}
+        with pytest.raises(ValueError, match=r'near_A = 6.0 Å: at 3.38 atoms/ps/nm\^2 .* or a larger source'):
+            check('deposit', validate('deposit', {**values, **strip}), slab, meam)
+        slow = {**values, 'rate_Li_per_ps': 1, 'near_A': 5}
+        check('deposit', validate('deposit', slow), slab, meam)
 
     def test_unknown_kind(self):
-        with pytest.raises(ValueError, match="kind of run 'melt': known are explore, deposit, heal"):
-            validate('melt', {})
+        with pytest.raises(ValueError, match="kind of run 'boil': known are explore, deposit, heal"):
+            validate('boil', {})
 
 
 class TestPotentials:

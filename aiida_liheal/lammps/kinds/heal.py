@@ -1,4 +1,4 @@
-"""A crystal left to itself from a cold start."""
+"""A crystal or a slab left to itself from a cold start."""
 
 from __future__ import annotations
 
@@ -13,24 +13,35 @@ from aiida_liheal.lammps.settings import TrajectorySettings
 
 
 class HealSettings(TrajectorySettings):
-    """A crystal left to itself: cold start, heated linearly, then held at the temperature."""
+    """A crystal or a slab left to itself: cold start, heated linearly, then held at the temperature."""
 
     start_temperature_K: float = Field(default=10.0, gt=0, le=10_000, description='temperature of the first step in K')
     heating_ps: float = Field(default=2.0, ge=0, description='time from the start to the target temperature in ps')
     pressure_bar: float | None = Field(
         default=0.0,
-        description='target pressure in bar; null keeps the cell (then a crystal that misses atoms cannot get perfect)',
+        description='target pressure in bar; null keeps the cell (then a crystal that misses atoms cannot get perfect '
+        'unless it has a surface). A slab, or fixed atoms, need null',
     )
     box: Literal['iso', 'aniso'] = Field(
         default='iso', description='under pressure: iso scales the cell as a whole, aniso each direction for itself'
     )
     pressure_damping_ps: float = Field(default=1.0, gt=0, description='damping time of the barostat in ps')
+    fixed_below_A: float | None = Field(
+        default=None,
+        gt=0,
+        description='atoms of the start below this height z never move, in Å; without it all of them may',
+    )
 
     @model_validator(mode='after')
     def _heats(self) -> Self:
         if self.heating_ps > self.duration_ps:
             raise ValueError(
                 f'heating_ps = {self.heating_ps} ps: must not be longer than duration_ps = {self.duration_ps} ps'
+            )
+        if self.fixed_below_A is not None and self.pressure_bar is not None:
+            raise ValueError(
+                f'fixed_below_A = {self.fixed_below_A} Å, pressure_bar = {self.pressure_bar} bar: a cell that moves '
+                'would move the fixed atoms; give null for one of them'
             )
         return self
 
@@ -42,9 +53,18 @@ def context(settings: HealSettings, atoms: Atoms, potential: PotentialSpec) -> d
             f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
             f'got pbc = {atoms.pbc.tolist()}; give null to keep the cell'
         )
+    if settings.fixed_below_A is not None:
+        heights = atoms.positions[:, 2]
+        n_fixed = int((heights < settings.fixed_below_A).sum())
+        if not 0 < n_fixed < len(atoms):
+            raise ValueError(
+                f'fixed_below_A = {settings.fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
+                f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
+            )
     return {
         'dump_every': settings.steps(settings.dump_every_ps),
         'heating_steps': settings.steps(settings.heating_ps) if settings.heating_ps else 0,
+        'open_sides': [axis for axis, periodic in zip('xyz', atoms.pbc, strict=True) if not periodic],
     }
 
 
