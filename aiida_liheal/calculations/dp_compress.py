@@ -1,4 +1,4 @@
-"""The job that compresses a frozen Deep Potential: the same energies, several times faster in LAMMPS."""
+"""The job that compresses a frozen Deep Potential: the same energies, faster in LAMMPS."""
 
 from __future__ import annotations
 

@@ -386,14 +386,15 @@ def _trace_potential(node: PotentialData, depth: int = 0, seen: set[int] | None 
     if creator is None:
         yield f'{pad}  imported: {node.description or "without a description"}'
         return
-    yield f'{pad}  trained by {_name(creator)}'
+    is_compressed = creator.process_label == 'DpCompressCalculation'
+    yield f'{pad}  {"compressed" if is_compressed else "trained"} by {_name(creator)}'
     for link in creator.base.links.get_incoming().all():
         if isinstance(link.node, FramesData):
             labeller: Any = link.node.creator
             by = f'labelled by {_name(labeller)}' if labeller is not None else 'imported'
             yield f'{pad}  on FramesData<{link.node.pk}>: {describe(link.node)}, {by}'
         elif isinstance(link.node, PotentialData):
-            yield f'{pad}  started from'
+            yield f'{pad}  {"made" if is_compressed else "started"} from'
             yield from _trace_potential(link.node, depth + 2, seen)
 
 

@@ -244,6 +244,9 @@ def load_potentials(texts: Sequence[str]) -> dict[str, PotentialData]:
             members += [stored_twin(node) for node in builtin_committee().values()]
         else:
             members.append(load(text, PotentialData, 'potential'))
+    for number, member in enumerate(members):
+        if any(member.uuid == other.uuid for other in members[:number]):
+            fail(f'potential {member.label or text} (pk {member.pk}) is given twice; a committee is of different ones')
     return {f'm{number}': member for number, member in enumerate(members)}
 
 

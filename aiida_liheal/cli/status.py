@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from aiida.cmdline.utils import decorators, echo
 
 from aiida_liheal.cli.params import load
+
+if TYPE_CHECKING:
+    from aiida.orm import Data, ProcessNode
 
 __all__ = ('status',)
 
@@ -30,7 +35,7 @@ def status(process: str, show_all: bool) -> None:
 
     from aiida_liheal.cli.progress import job_progress
     from aiida_liheal.report.facts import duration, next_step, outcome
-    from aiida_liheal.report.tree import read_tree
+    from aiida_liheal.report.tree import describe, read_tree
 
     tree = read_tree(load(process, ProcessNode, 'status'))
     for step in tree.steps:
@@ -52,7 +57,22 @@ def status(process: str, show_all: bool) -> None:
         echo.echo('    ' * step.depth + ' '.join(word for word in words if word))
         if step.message and step.is_over:
             echo.echo('    ' * step.depth + '  ' + click.style(step.message, fg=_COLOURS.get(step.state)))
+    for name, node in _made(tree.root.node):
+        echo.echo(f'{name}: {type(node).__name__}<{node.pk}>, {describe(node)}')
     if tree.root.state not in ('finished',):
         for text in (outcome(tree.root), next_step(tree)):
             if text:
                 echo.echo_report(text)
+
+
+def _made(node: ProcessNode) -> list[tuple[str, Data]]:
+    """The frames and potentials that a process gave, by output: what other commands take."""
+    from aiida.common.links import LinkType
+
+    from aiida_liheal.data.frames import FramesData
+    from aiida_liheal.data.potential import PotentialData
+
+    links = node.base.links.get_outgoing(link_type=(LinkType.CREATE, LinkType.RETURN)).all()
+    found = [(link.link_label.replace('__', '.'), link.node) for link in links]
+    made = [(name, data) for name, data in found if isinstance(data, FramesData | PotentialData)]
+    return sorted(made, key=lambda entry: entry[0])

@@ -8,7 +8,7 @@ import yaml
 from aiida.common.links import LinkType
 from aiida.orm import CalcJobNode, InstalledCode, RemoteData, WorkChainNode
 from ase.build import bulk
-from trees import deep_potential, give, labelled, process
+from trees import deep_potential, give, labelled, lennard_jones, process
 
 from aiida_liheal.cli.params import read_overrides
 from aiida_liheal.data.frames import FramesData
@@ -141,12 +141,14 @@ def test_bad_nodes_are_refused(invoke, codes, potential, crystals, n_nodes):
     atoms = bulk('Li', 'bcc', a=3.44, cubic=True).repeat(2)
     atoms.positions[1] = atoms.positions[0] + [0.3, 0, 0]
     overlapping = FramesData(Frames.from_atoms([atoms])).store()
+    other = lennard_jones().store()
     before = n_nodes()
     for arguments, parts in (
         (['heal', '--potential', '987654'], ["no node '987654'"]),
         (['heal', '--potential', crystals.pk], ['FramesData', 'PotentialData']),
         (['heal'], ['no potential given']),
-        (['heal', f'--potential={potential.pk}', f'--potential={potential.pk}'], ['deepmd potentials only']),
+        (['heal', f'--potential={potential.pk}', f'--potential={other.pk}'], ['deepmd potentials only']),
+        (['heal', f'--potential={potential.pk}', f'--potential={potential.pk}'], [f'pk {potential.pk}', 'twice']),
         (['train', '--frames', crystals.pk], ['4 frames', 'no energies and forces', 'liheal.label']),
         (['label', '--frames', overlapping.pk], ['frame 0', '0.3', 'Å']),
         (['heal', f'--potential={potential.pk}', f'--structure={overlapping.pk}'], ['0.3', 'Å']),
@@ -260,7 +262,8 @@ def launched(monkeypatch, invoke):
 
         def run_get_node(builder):
             taken.update(builder._inputs(prune=True))
-            return {}, process(WorkChainNode, 'HealWorkChain', 'liheal.heal')
+            node = process(WorkChainNode, 'HealWorkChain', 'liheal.heal')
+            return {}, give(node, potential=taken['potential'].store()) if 'potential' in taken else node
 
         monkeypatch.setattr('aiida.engine.run_get_node', run_get_node)
         status, output = invoke('launch', *arguments, '--run')
@@ -323,6 +326,30 @@ def test_options_of_every_verb(launched, codes, crystals):
             options = job['metadata']['options']
             assert options['max_wallclock_seconds'] == 60, (verb, name)
             assert options['queue_name'] == ('gpu' if (verb, name) == ('learn', 'dp') else 'cpu'), (verb, name)
+
+
+def test_compress(invoke, launched, codes, potential, tiny_committee, n_nodes):
+    """A job a potential, with its table and options; what cannot be compressed is refused, and nothing stored."""
+    whole, frozen = (tiny_committee[name].store() for name in ('m0', 'm1'))
+    before = n_nodes()
+    status, output = invoke('launch', 'compress', f'--potential={frozen.pk}', '--potential=builtin', '--dry-run')
+    assert status == 0
+    assert rows(output)['jobs'].startswith('5 ')
+    for arguments, part in (
+        ([f'--potential={whole.pk}'], 'has a compressed model already'),
+        ([f'--potential={potential.pk}'], 'only deepmd potentials can be compressed'),
+        ([f'--potential={frozen.pk}', '--table-from=7'], 'table_from_A is 7.0 Å'),
+        ([], 'no potential given'),
+    ):
+        status, output = invoke('launch', 'compress', *arguments, '--run')
+        assert status == 1
+        assert part in output
+    assert n_nodes() == before
+    inputs = launched('compress', f'--potential={frozen.pk}', '--table-from=1.5', '-o', 'account=me')
+    assert inputs['potential'].pk == frozen.pk
+    assert inputs['table_from_A'].value == 1.5
+    assert inputs['code'].pk == codes['dp'].pk
+    assert inputs['metadata']['options']['account'] == 'me'
 
 
 @pytest.mark.parametrize(
