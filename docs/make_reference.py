@@ -42,6 +42,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.lammps import JobSettings
     from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, HealSettings
     from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
+    from aiida_liheal.lammps.limits import Limits
     from aiida_liheal.sampling.convergence import ConvergenceSettings
     from aiida_liheal.sampling.stages import SystemStage
     from aiida_liheal.sampling.trust import TrustLevels
@@ -66,6 +67,7 @@ def models() -> dict[type[BaseModel], str]:
         HealSettings: '`settings` of `liheal.heal` (without `seed`)',
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
         JobSettings: '`settings` of `liheal.lammps`',
+        Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',
         Campaign: '`campaign` of `liheal.campaign`; campaign files',
         Series: 'each of the `series` of `Campaign`',

@@ -205,13 +205,21 @@ class LammpsCalculation(LammpsRawCalculation):
         spec.exit_code(
             400,
             'ERROR_INTERRUPTED',
-            message='the run broke off after step {step} of {wanted}; go on with its folder as `parent_folder`',
+            message='the run broke off after step {step} of {wanted}: {cause}; go on with its folder as '
+            '`parent_folder`',
             invalidates_cache=True,
         )
         spec.exit_code(
             401,
             'ERROR_WALLTIME',
             message='the walltime ended the run after step {step} of {wanted}; go on with it as `parent_folder`',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            402,
+            'ERROR_NO_SPACE',
+            message='the disk was full, or could not be written to, after step {step} of {wanted}: {cause}; make room, '
+            'then go on with its folder as `parent_folder`',
             invalidates_cache=True,
         )
 
@@ -291,11 +299,10 @@ class LammpsCalculation(LammpsRawCalculation):
             codeinfo.stderr_name = f'{name}/lmp.err'
             calcinfo.codes_info.append(codeinfo)
             calcinfo.retrieve_list += [
-                (f'{name}/{file}', '.', 2)
-                for file in ('log.lammps', 'lmp.out', 'lmp.err', 'model_devi.out', 'values.txt')
+                (f'{name}/{file}', '.', 2) for file in ('log.lammps', 'lmp.err', 'model_devi.out', 'values.txt')
             ]
-            # read by the parser and left out of the database: the trajectory stays where it was made
-            calcinfo.retrieve_temporary_list.append((f'{name}/final.data', '.', 2))
-            if settings.trust is not None:
-                calcinfo.retrieve_temporary_list.append((f'{name}/traj.dump', '.', 2))
+            # read by the parser and left out of the database: `lmp.out` is the log once more, the trajectory stays
+            # where it was made
+            temporary = ['lmp.out', 'final.data', *(['traj.dump'] if settings.trust is not None else [])]
+            calcinfo.retrieve_temporary_list += [(f'{name}/{file}', '.', 2) for file in temporary]
         return calcinfo

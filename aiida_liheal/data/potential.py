@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ def check_frozen_model(content: bytes, name: str = 'the file') -> None:
             f'{name} was cut off or damaged: its {len(content)} bytes do not end with the end of a TensorFlow graph; '
             'copy or freeze it again'
         )
+
+
+def check_elements(content: bytes, elements: Sequence[str], name: str = 'the file') -> None:
+    """Raise ValueError if a frozen model does not know an element.
+
+    LAMMPS finds this out for the member of a committee that drives, and not for the others.
+    """
+    # the node `tmap` of the graph: a constant string, the symbols with blanks between them
+    found = re.search(rb'model_attr/tmap\x12\x05Const.{0,40}?\x08\x07\x12\x00B(.)', content, re.DOTALL)
+    if found is None:
+        return
+    known = content[found.end() : found.end() + found[1][0]].decode(errors='replace').split()
+    strange = [element for element in elements if element not in known]
+    if strange:
+        raise ValueError(f'{name} knows {", ".join(known)}, not {", ".join(strange)}: elements = {list(elements)}')
 
 
 def _is_whole_graph(content: bytes) -> bool:
@@ -141,6 +157,9 @@ class PotentialData(Data):
         )
         # elements, names of files and the parts of a classical potential, as a deck needs them
         committee_spec([self])
+        if kind == 'deepmd':
+            for role in {'frozen', 'compressed'} & set(contents):
+                check_elements(contents[role], elements, f'the {role} model')
 
     def _validate(self) -> bool:
         super()._validate()

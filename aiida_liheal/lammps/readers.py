@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -331,7 +331,10 @@ def iter_dump(path: str | Path) -> DumpReader:
 
 
 def dump_to_frames(
-    path: str | Path, elements: Sequence[str], indices: Sequence[int] | None = None
+    path: str | Path,
+    elements: Sequence[str],
+    indices: Sequence[int] | None = None,
+    steps: Collection[int] | None = None,
 ) -> tuple[Frames | None, bool]:
     """Frames of a dump, the corner of the cell moved to the origin, with `extra['step']`.
 
@@ -343,6 +346,8 @@ def dump_to_frames(
         Element of each LAMMPS atom type, in order.
     indices : sequence of int, optional
         Frames to keep, counted from 0; all without it. One that is not there is left out.
+    steps : collection of int, optional
+        Steps to keep the frames of, likewise.
 
     Returns
     -------
@@ -353,7 +358,11 @@ def dump_to_frames(
     """
     wanted = None if indices is None else set(indices)
     reader = iter_dump(path)
-    kept = [frame for index, frame in enumerate(reader) if wanted is None or index in wanted]
+    kept = [
+        frame
+        for index, frame in enumerate(reader)
+        if (wanted is None or index in wanted) and (steps is None or frame.step in steps)
+    ]
     if not kept:
         return None, reader.truncated
     has_velocities = all({'vx', 'vy', 'vz'} <= set(frame.columns) for frame in kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_liheal.calculations.lammps import JobSettings, members_in_order, run_folder
+from aiida_liheal.calculations.lammps import JobSettings, members_in_order, read_limits, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings
+from aiida_liheal.lammps.limits import Limits, Passed, passed
 from aiida_liheal.lammps.readers import (
     Log,
     atom_balance,
@@ -31,7 +33,7 @@ from aiida_liheal.lammps.readers import (
 )
 from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
 from aiida_liheal.parsers.common import array_data
-from aiida_liheal.sampling.trust import Trust, classify, count
+from aiida_liheal.sampling.trust import Trust, TrustLevels, classify, count
 from aiida_liheal.structures.frames import Frames
 
 __all__ = ('LammpsParser',)
@@ -55,7 +57,20 @@ COLUMNS = {
     'v_ceiling': 'thermostat_ceiling_A',
     'v_inserted': 'n_inserted',
     'v_target': 'target_temperature_K',
+    'c_surface_temp': 'surface_temperature_K',
+    'v_placed_x': 'placed_x_A',
+    'v_placed_y': 'placed_y_A',
+    'v_placed_z': 'placed_z_A',
+    'c_placed_pe': 'placed_energy_eV',
+    'Fmax': 'max_force_eV_per_A',
 }
+_NO_SPACE = re.compile('No space left on device|Disk quota exceeded|File too large|I/O error while writing')
+# what programs and shells say when they end badly, but for what TensorFlow says of a missing GPU
+_NOISE = re.compile(r'libcudart|^[IW]\d{4} |^WARNING: All log|^To enable the following')
+_TROUBLE = re.compile(
+    rf'^ERROR|{_NO_SPACE.pattern}|Killed|Segmentation fault|terminate called|what\(\)|'
+    '[Oo]ut of memory|oom-kill|CANCELLED'
+)
 
 
 class LammpsParser(Parser):
@@ -63,66 +78,59 @@ class LammpsParser(Parser):
 
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Read every run, attach what can be saved, and tell the first trouble by exit code."""
-        self.settings = JobSettings.read(self.node.inputs.settings.get_dict())
-        self.potential = committee_spec(members_in_order(dict(self.node.inputs.potentials)))
-        self.structures: Frames = self.node.inputs.structures.get_frames()
+        inputs = self.node.inputs
+        self.settings = JobSettings.read(inputs.settings.get_dict())
+        self.potential = committee_spec(members_in_order(dict(inputs.potentials)))
+        self.limits = read_limits(inputs.monitors) if 'monitors' in inputs else None
+        self.structures: Frames = inputs.structures.get_frames()
         self.temporary = Path(kwargs['retrieved_temporary_folder'])
-        columns: dict[str, NDArray] = {}
-        deviations: dict[str, NDArray] = {}
-        candidates: list[Frames] = []
-        last: list[Frames] = []
-        runs: list[dict[str, Any]] = []
+        self.columns: dict[str, NDArray] = {}
+        self.deviations: dict[str, NDArray] = {}
+        self.candidates: list[Frames] = []
+        self.last: list[Frames] = []
         # the readers work on files, as they do without AiiDA
         with self.retrieved.base.repository.as_path() as root:
-            for number in range(len(self.settings.runs)):
-                name = run_folder(number)
-                structure, run = self.settings.run(number)
-                log = read_log(root / name / 'log.lammps') if (root / name / 'log.lammps').is_file() else None
-                record = self._status(log, run, root / name)
-                if log is not None:
-                    columns |= {f'{name}_{COLUMNS.get(k, _plain(k))}': v for k, v in log.thermo.items()}
-                if record['status'] in ('finished', 'walltime'):
-                    try:
-                        atoms = _read_data(self.temporary / name / 'final.data', self.potential.elements)
-                    except ValueError as error:
-                        record['cause'] = str(error)
-                        if isinstance(run, TrajectorySettings):
-                            # as good as broken off: without its last frame there is no balance of atoms
-                            record['status'] = 'interrupted'
-                    else:
-                        last.append(_as_frame(atoms, number))
-                        n_start = int(self.structures.counts[structure])
-                        record |= self._balance(atoms, run, n_start, record['last_step'])
-                if (root / name / 'values.txt').is_file():
-                    record['values'] = read_values(root / name / 'values.txt')
-                if (root / name / 'model_devi.out').is_file():
-                    devi = read_model_devi(root / name / 'model_devi.out')
-                    deviations |= {f'{name}_{key}': values for key, values in devi.items()}
-                else:
-                    devi = {'step': np.zeros(0), 'max_devi_f': np.zeros(0)}
-                if self.settings.trust is not None and isinstance(run, ExploreSettings):
-                    record |= self._sort_frames(devi, run, number, candidates)
-                runs.append(record)
+            runs = [self._read_run(number, root) for number in range(len(self.settings.runs))]
 
         versions = sorted({r['lammps_version'] for r in runs if r.get('lammps_version')})
         results = {'kind': self.settings.kind, 'runs': runs, 'lammps_version': ', '.join(versions)}
         self.out('results', Dict(_finite(results)))
-        if columns:
-            self.out('thermo', array_data(columns))
-        if deviations:
-            self.out('deviations', array_data(deviations))
-        if candidates:
-            self.out(
-                'candidates', FramesData(Frames.concatenate(candidates), domain=self.node.inputs.structures.domain)
-            )
-        if last:
-            self.out('last_frames', FramesData(Frames.concatenate(last), domain=self.node.inputs.structures.domain))
+        for name, arrays in (('thermo', self.columns), ('deviations', self.deviations)):
+            if arrays:
+                self.out(name, array_data(arrays))
+        for name, frames in (('candidates', self.candidates), ('last_frames', self.last)):
+            if frames:
+                self.out(name, FramesData(Frames.concatenate(frames), domain=inputs.structures.domain))
         return self._exit_code(runs)
 
-    def _status(self, log: Log | None, run: RunSettings, folder: Path) -> dict[str, Any]:
-        """How a run ended: finished, walltime, interrupted, exploded, failed or missing."""
+    def _read_run(self, number: int, root: Path) -> dict[str, Any]:
+        """The record of one run; what else it gave is put with that of the others."""
+        name = run_folder(number)
+        folder = root / name
+        structure, run = self.settings.run(number)
+        log = read_log(folder / 'log.lammps') if (folder / 'log.lammps').is_file() else None
+        devi = read_model_devi(folder / 'model_devi.out') if (folder / 'model_devi.out').is_file() else {}
+        if log is not None:
+            self.columns |= {f'{name}_{COLUMNS.get(k, _plain(k))}': v for k, v in log.thermo.items()}
+        self.deviations |= {f'{name}_{key}': values for key, values in devi.items()}
+        scheduler = self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt'
+        complaints = [self.temporary / name / 'lmp.out', folder / 'lmp.err', root / scheduler]
+        record = self._status(log, run, complaints)
+        n_start = int(self.structures.counts[structure])
+        if self.limits is not None and log is not None:
+            record |= self._hold(self.limits, record, passed(self.limits, log.thermo, devi, n_start))
+        if log is not None and log.finished:
+            record |= self._last_frame(run, number, n_start, record)
+        if (folder / 'values.txt').is_file():
+            record['values'] = read_values(folder / 'values.txt')
+        if self.settings.trust is not None and isinstance(run, ExploreSettings):
+            record |= self._sort_frames(devi, self.settings.trust, run, number)
+        return record
+
+    def _status(self, log: Log | None, run: RunSettings, complaints: list[Path]) -> dict[str, Any]:
+        """How a run ended: finished, walltime, interrupted, exploded, no_space, failed or missing."""
         if log is None:
-            return {'status': 'missing', 'cause': _last_line(folder / 'lmp.err') or _last_line(folder / 'lmp.out')}
+            return {'status': 'missing', 'cause': _complaint(complaints, anything=True)}
         record: dict[str, Any] = {
             'last_step': log.last_step or 0,
             'n_steps': run.n_steps,
@@ -135,18 +143,49 @@ class LammpsParser(Parser):
             'cause': '',
         }
         energy = log.thermo.get('PotEng', np.zeros(0))
+        cause = ' '.join(log.errors)[:400]
+        if not cause and not log.finished:
+            # the log of a run on a full disk, or of one that crashed, may not have come that far
+            cause = _complaint(complaints)
+        if _NO_SPACE.search(cause):
+            return {**record, 'status': 'no_space', 'cause': cause}
         if log.errors:
-            lost = any('Lost atoms' in line or 'Non-numeric' in line for line in log.errors)
-            record |= {'status': 'exploded' if lost else 'failed', 'cause': ' '.join(log.errors)[:400]}
-        elif len(energy) and not np.isfinite(energy).all():
-            record |= {'status': 'exploded', 'cause': 'the potential energy is not finite'}
-        elif log.finished and not log.walltime_reached:
-            record['status'] = 'finished'
-        elif log.finished:
-            record['status'] = 'walltime'
-        else:
-            record['status'] = 'interrupted'
-        return record
+            lost = 'Lost atoms' in cause or 'Non-numeric' in cause
+            return {**record, 'status': 'exploded' if lost else 'failed', 'cause': cause}
+        if not np.isfinite(energy).all():
+            step = int(log.thermo['Step'][np.flatnonzero(~np.isfinite(energy))[0]])
+            return {**record, 'status': 'exploded', 'cause': f'the potential energy is not finite at step {step}'}
+        if log.finished:
+            return {**record, 'status': 'walltime' if log.walltime_reached else 'finished'}
+        return {**record, 'status': 'interrupted', 'cause': cause}
+
+    def _hold(self, limits: Limits, record: dict[str, Any], beyond: list[Passed]) -> dict[str, Any]:
+        """Flag the limits that a run went beyond; one that was to be stopped there ends with them."""
+        flags = {'flags': [one.to_dict() for one in beyond]}
+        if not beyond:
+            return flags
+        text = '; '.join(str(one) for one in beyond)
+        self.logger.warning(f'beyond a limit: {text}')
+        if limits.action == 'stop' and record['status'] in ('finished', 'walltime', 'interrupted'):
+            return {**flags, 'status': 'stopped', 'cause': text}
+        return flags
+
+    def _last_frame(self, run: RunSettings, number: int, n_start: int, record: dict[str, Any]) -> dict[str, Any]:
+        """Keep the last frame of a run that ended in good order, and count its atoms."""
+        stopped = record['status'] == 'stopped'
+        if record['status'] not in ('finished', 'walltime', 'stopped'):
+            return {}
+        try:
+            atoms = _read_data(self.temporary / run_folder(number) / 'final.data', self.potential.elements)
+        except ValueError as error:
+            if stopped:
+                return {}
+            # as good as broken off: without its last frame there is no balance of atoms
+            broken = isinstance(run, TrajectorySettings)
+            return {'cause': str(error), 'status': 'interrupted' if broken else record['status']}
+        self.last.append(_as_frame(atoms, number))
+        counts = self._balance(atoms, run, n_start, record['last_step'])
+        return {**counts, 'status': 'stopped', 'cause': record['cause']} if stopped else counts
 
     def _balance(self, atoms: Atoms, run: RunSettings, n_start: int, step: int) -> dict[str, Any]:
         """The atom balance of the whole run up to its last step, earlier segments included."""
@@ -163,43 +202,32 @@ class LammpsParser(Parser):
         return counts
 
     def _sort_frames(
-        self, devi: dict[str, NDArray], run: ExploreSettings, number: int, candidates: list[Frames]
+        self, devi: dict[str, NDArray], levels: TrustLevels, run: ExploreSettings, number: int
     ) -> dict[str, Any]:
         """Count the frames of a run by trust, and keep the candidates."""
-        assert self.settings.trust is not None  # noqa: S101 (the caller looked)
-        trust = classify(devi['max_devi_f'], self.settings.trust)
+        deviation = dict(zip(devi['step'].astype(int).tolist(), devi['max_devi_f'], strict=True)) if devi else {}
+        values = np.array(list(deviation.values()))
+        trust = classify(values, levels)
         counts = count(trust, missing=max(0, run.n_frames - len(trust)))
         path = self.temporary / run_folder(number) / 'traj.dump'
-        steps = devi['step'][trust == Trust.CANDIDATE].astype(int)
-        if len(steps) and path.is_file():
-            frames, _ = dump_to_frames(path, self.potential.elements)
+        steps = {step for step, kind in zip(deviation, trust, strict=True) if kind == Trust.CANDIDATE}
+        if steps and path.is_file():
+            # one frame in memory at a time, but for those that are kept
+            frames, _ = dump_to_frames(path, self.potential.elements, steps=steps)
             if frames is not None:
-                row = {int(step): index for index, step in enumerate(frames.extra['step'])}
-                kept = [row[step] for step in steps.tolist() if step in row]
-                value = dict(zip(devi['step'].astype(int).tolist(), devi['max_devi_f'], strict=True))
-                if kept:
-                    chosen = frames.select(kept)
-                    chosen_steps = chosen.extra['step']
-                    candidates.append(
-                        Frames(
-                            **{
-                                n: getattr(chosen, n)
-                                for n in ('elements', 'counts', 'types', 'positions', 'cells', 'pbc')
-                            },
-                            extra={
-                                'step': chosen_steps,
-                                'run': np.full(len(chosen), number),
-                                'max_devi_f': np.array([value[int(s)] for s in chosen_steps]),
-                            },
-                        )
-                    )
+                extra = {
+                    'step': frames.extra['step'],
+                    'run': np.full(len(frames), number),
+                    'max_devi_f': np.array([deviation[int(step)] for step in frames.extra['step']]),
+                }
+                self.candidates.append(replace(frames, velocities=None, extra=extra))
         return {
             'n_accurate': counts.accurate,
             'n_candidate': counts.candidate,
             'n_failed': counts.failed,
             'n_missing': counts.missing,
-            'max_devi_f_eV_per_A': float(np.nanmax(devi['max_devi_f'])) if len(trust) else None,
-            'mean_max_devi_f_eV_per_A': float(np.nanmean(devi['max_devi_f'])) if len(trust) else None,
+            'max_devi_f_eV_per_A': float(np.nanmax(values)) if len(trust) else None,
+            'mean_max_devi_f_eV_per_A': float(np.nanmean(values)) if len(trust) else None,
         }
 
     def _exit_code(self, runs: list[dict[str, Any]]) -> ExitCode | None:
@@ -218,6 +246,8 @@ class LammpsParser(Parser):
             ):
                 return None
             return codes.ERROR_LAMMPS.format(n_failed=len(runs), n_runs=len(runs), cause=_first_cause(runs))
+        if 'stopped' in by_status:
+            return codes.ERROR_BEYOND_LIMIT.format(cause=by_status['stopped'][0]['cause'])
         if 'unbalanced' in by_status:
             return codes.ERROR_ATOM_BALANCE.format(cause=by_status['unbalanced'][0]['cause'])
         if 'failed' in by_status:
@@ -231,10 +261,15 @@ class LammpsParser(Parser):
         if 'exploded' in by_status:
             first = by_status['exploded'][0]
             return codes.ERROR_EXPLODED.format(step=first['last_step'], cause=first['cause'])
-        for status, code in (('walltime', codes.ERROR_WALLTIME), ('interrupted', codes.ERROR_INTERRUPTED)):
+        for status, code in (
+            ('no_space', codes.ERROR_NO_SPACE),
+            ('walltime', codes.ERROR_WALLTIME),
+            ('interrupted', codes.ERROR_INTERRUPTED),
+        ):
             if status in by_status:
                 first = by_status[status][0]
-                return code.format(step=first['last_step'], wanted=first['n_steps'])
+                cause = first['cause'] or 'nothing says why'
+                return code.format(step=first['last_step'], wanted=first['n_steps'], cause=cause)
         if 'missing' in by_status:
             return codes.ERROR_NO_OUTPUT.format(cause=by_status['missing'][0]['cause'] or 'nothing was written')
         return None
@@ -244,12 +279,17 @@ def _first_cause(records: list[dict[str, Any]]) -> str:
     return next((record['cause'] for record in records if record.get('cause')), 'no cause in the log')
 
 
-def _last_line(path: Path) -> str:
-    """Last line of a text file that says something; empty if there is no such file."""
-    if not path.is_file():
-        return ''
-    lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip() and 'libcudart' not in line]
-    return lines[-1][:300] if lines else ''
+def _complaint(paths: list[Path], anything: bool = False) -> str:
+    """The last line that tells of trouble, in the first file that has one; with `anything`, or else any last line."""
+    lines = [
+        [line.strip() for line in path.read_text(errors='replace').splitlines() if line.strip()]
+        for path in paths
+        if path.is_file()
+    ]
+    troubles = [line for group in lines for line in reversed(group) if _TROUBLE.search(line)]
+    if not troubles and anything:
+        troubles = [line for group in lines for line in reversed(group) if not _NOISE.search(line)]
+    return troubles[0][:300] if troubles else ''
 
 
 def _plain(name: str) -> str:
@@ -293,8 +333,6 @@ def _read_data(path: Path, elements: tuple[str, ...]) -> Atoms:
 
 def _as_frame(atoms: Atoms, run: int) -> Frames:
     """The last frame of a run, with velocities in Å/ps."""
-    from dataclasses import replace
-
     from ase.units import fs
 
     frame = Frames.from_atoms([atoms], run=np.array([run]))

@@ -49,6 +49,13 @@ def join_thermo(**segments: ArrayData) -> ArrayData:
     return array_data({f'{prefix}step' if key == 'Step' else key: array for key, array in joined.items()})
 
 
+@calcfunction
+def join_flags(**segments: Dict) -> Dict:
+    """Limits that a run went beyond in any of its segments, from the `results` of those."""
+    runs = [run for name in sorted(segments) for run in segments[name]['runs']]
+    return Dict({'flags': [flag for run in runs for flag in run.get('flags', [])]})
+
+
 class MdWorkChain(RestartWorkChain):
     """Run one deposition or healing run to its end, whatever interrupts its jobs."""
 
@@ -84,6 +91,12 @@ class MdWorkChain(RestartWorkChain):
         spec.output(
             'thermo', valid_type=ArrayData, required=False, help='Thermo of the whole run; arrays run_000_time_ps, ….'
         )
+        spec.output(
+            'flags',
+            valid_type=Dict,
+            required=False,
+            help='`flags` of all jobs: limits that the run went beyond; there is none if it kept them all.',
+        )
         spec.expose_outputs(
             LammpsCalculation, exclude=('thermo', 'remote_folder', 'retrieved', 'remote_stash', 'candidates')
         )
@@ -109,6 +122,7 @@ class MdWorkChain(RestartWorkChain):
         self.ctx.inputs = AttributeDict(self.exposed_inputs(LammpsCalculation, 'lammps'))
         self.ctx.folders = [self.inputs.earlier[name] for name in sorted(self.inputs.get('earlier', {}))]
         self.ctx.thermos = []
+        self.ctx.flagged = []
         self.ctx.last_step = None
         self.ctx.times = 0
         if self.ctx.folders:
@@ -141,8 +155,13 @@ class MdWorkChain(RestartWorkChain):
             self.ctx.folders.append(calculation.outputs.remote_folder)
         if 'thermo' in calculation.outputs:
             self.ctx.thermos.append(calculation.outputs.thermo)
+        if 'results' in calculation.outputs:
+            results = calculation.outputs.results
+            if any(run.get('flags') for run in results.get('runs', [])):
+                self.ctx.flagged.append(results)
         result = super().inspect_process()
         if result is not None and result.status:
+            self.out_many(self.exposed_outputs(calculation, LammpsCalculation))
             self._attach_segments()
         return result
 
@@ -190,6 +209,8 @@ class MdWorkChain(RestartWorkChain):
         having = [f for f in self.ctx.folders if name in f.listdir() and DUMP in f.listdir(name)]
         for number, folder in enumerate(having):
             self.out(f'trajectories.s{number:03d}', folder)
+        if self.ctx.flagged:
+            self.out('flags', join_flags(**{f's{number:03d}': node for number, node in enumerate(self.ctx.flagged)}))
         if self.ctx.thermos:
             thermos = {f's{number:03d}': node for number, node in enumerate(self.ctx.thermos)}
             self.out('thermo', self.ctx.thermos[0] if len(thermos) == 1 else join_thermo(**thermos))

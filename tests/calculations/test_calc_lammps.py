@@ -240,7 +240,9 @@ def test_potentials_that_do_not_fit_are_refused(refusal, deposition, tiny_commit
     assert 'a committee needs deepmd potentials only, got meam, deepmd' in message(
         m0=meam_potential, m1=tiny_committee['m1']
     )
-    sodium = PotentialData(kind='deepmd', elements=['Na'], files={'frozen': tiny_committee['m0'].read('frozen')})
+    # the same model with another symbol in its list of elements
+    other = tiny_committee['m0'].read('frozen').replace(b'\x00B\x02Li', b'\x00B\x02Na')
+    sodium = PotentialData(kind='deepmd', elements=['Na'], files={'frozen': other})
     assert 'differ in elements' in message(m0=tiny_committee['m0'], m1=sodium)
 
 

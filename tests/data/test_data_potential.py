@@ -138,9 +138,24 @@ def test_committee(tiny_committee, meam_potential, frozen):
     assert not committee_spec(members[:1]).is_committee
     with pytest.raises(ValueError, match='deepmd potentials only, got deepmd, meam'):
         committee_spec([members[0], meam_potential])
-    sodium = PotentialData(kind='deepmd', elements=['Na'], files={'frozen': frozen})
+    sodium = PotentialData(kind='deepmd', elements=['Na'], files={'frozen': of_sodium(frozen)})
     with pytest.raises(ValueError, match=r"differ in elements: \[\['Li'\], \['Na'\]\]"):
         committee_spec([members[0], sodium])
+
+
+def of_sodium(frozen):
+    """The same model with another symbol in its list of elements."""
+    changed = frozen.replace(b'\x00B\x02Li', b'\x00B\x02Na')
+    assert changed != frozen
+    return changed
+
+
+def test_a_model_of_other_elements_is_refused(frozen):
+    """LAMMPS takes it without a word as a member of a committee that does not drive."""
+    with pytest.raises(ValueError, match=r"the frozen model knows Na, not Li: elements = \['Li'\]"):
+        PotentialData(kind='deepmd', elements=['Li'], files={'frozen': of_sodium(frozen)})
+    with pytest.raises(ValueError, match='the compressed model knows Na, not Li'):
+        PotentialData(kind='deepmd', elements=['Li'], files={'frozen': frozen, 'compressed': of_sodium(frozen)})
 
 
 def test_a_committee_that_is_not_shipped():

@@ -238,3 +238,17 @@ class TestBalance:
 
     def test_no_atom_at_all(self):
         assert lost_atoms(np.array([])) == 0
+
+
+def test_memory_does_not_grow_with_the_trajectory(fixtures, tmp_path):
+    """Of a long dump only the frames that are asked for are kept: its 1,260 frames alone would take 1.4 MB."""
+    kept = (fixtures / 'explore_whole' / 'traj.dump').read_text()
+    with open(tmp_path / 'dump', 'w') as file:
+        for copy in range(60):
+            file.write(kept.replace('ITEM: TIMESTEP\n', f'ITEM: TIMESTEP\n{f"{copy}0000" if copy else ""}'))
+    tracemalloc.start()
+    frames, truncated = dump_to_frames(tmp_path / 'dump', ['Li'], steps={50, 100, 17})
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (frames.extra['step'].tolist(), truncated) == ([50, 100], False)
+    assert highest < 400_000

@@ -10,7 +10,9 @@ import pytest
 from aiida.orm import Dict, Int
 
 from aiida_liheal.calculations.lammps import LammpsCalculation
+from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.lammps.readers import iter_dump, read_log, read_model_devi
 from aiida_liheal.structures.bcc import bcc_bulk, bcc_slab
 from aiida_liheal.structures.frames import Frames
@@ -54,7 +56,7 @@ STARTS = {
 def parse(parse_job, meam_potential, tiny_committee):
     """Parse a folder as that of a job."""
 
-    def run(folder, settings, start, *, committee=False, restart_step=None, domain=None):
+    def run(folder, settings, start, *, committee=False, restart_step=None, domain=None, limits=None):
         inputs = {
             'structures': FramesData(start if isinstance(start, Frames) else Frames.from_atoms([start]), domain=domain),
             'settings': Dict(settings),
@@ -63,10 +65,12 @@ def parse(parse_job, meam_potential, tiny_committee):
         inputs |= {f'potentials__{name}': node for name, node in members.items()}
         if restart_step is not None:
             inputs['restart_step'] = Int(restart_step)
-        files = [
+        if limits is not None:
+            inputs['monitors__limits'] = limits_monitor(Limits(**limits))
+        files = ['_scheduler-stderr.txt'] + [
             f'run_{number:03d}/{name}'
             for number in range(len(settings['runs']))
-            for name in ('log.lammps', 'lmp.out', 'lmp.err', 'model_devi.out')
+            for name in ('log.lammps', 'lmp.err', 'model_devi.out')
         ]
         return parse_job('liheal.lammps', folder, inputs, files)
 
@@ -78,7 +82,7 @@ def job(tmp_path):
     """The folder and the settings of a job that is put together of kept runs."""
 
     def make(*cases, **settings):
-        folder = tmp_path / '_'.join(cases)
+        folder = tmp_path / f'{len(list(tmp_path.iterdir()))}_{"_".join(cases)}'
         for number, case in enumerate(cases):
             shutil.copytree(RUNS / case, folder / f'run_{number:03d}')
         return folder, {'kind': cases[0].split('_')[0], 'runs': [SETTINGS[case] for case in cases], **settings}
@@ -90,7 +94,7 @@ def job(tmp_path):
 def parse_runs(parse, job):
     """Parse kept runs as a job: gives the outputs, the process and the record of the first run."""
 
-    def run(*cases, spoil=None, restart_step=None, **settings):
+    def run(*cases, spoil=None, restart_step=None, limits=None, **settings):
         folder, content = job(*cases, **settings)
         if spoil is not None:
             spoil(folder / 'run_000')
@@ -100,6 +104,7 @@ def parse_runs(parse, job):
             STARTS[content['kind']],
             committee=content['kind'] == 'explore',
             restart_step=restart_step,
+            limits=limits,
         )
         return outputs, process, outputs['results'].store().get_dict()['runs'][0]
 
@@ -353,3 +358,129 @@ def test_log_cut_anywhere_is_parsed(parse_runs, share):
     assert process.exit_status == CODES.ERROR_INTERRUPTED.status
     assert record['status'] == 'interrupted'
     assert record['last_step'] <= 6000
+
+
+def test_a_run_within_its_limits_has_no_flags(parse_runs):
+    _, process, record = parse_runs('deposit_whole', limits={'max_temperature_K': 2000.0, 'max_lost_atoms': 0})
+    assert process.is_finished_ok, process.exit_message
+    assert record['flags'] == []
+    assert 'flags' not in parse_runs('deposit_whole')[2]
+
+
+@pytest.mark.parametrize('case', ['deposit_whole', 'deposit_cut', 'deposit_walltime'])
+def test_a_run_beyond_a_limit_that_stops(parse_runs, case):
+    """Whether the monitor stopped it or it came to its end before: the limit, the value and the step are told."""
+    outputs, process, record = parse_runs(case, limits={'max_temperature_K': 150.0})
+    assert process.exit_status == CODES.ERROR_BEYOND_LIMIT.status
+    log = read_log(RUNS / case / 'log.lammps').thermo
+    first = np.flatnonzero(log['Temp'] > 150.0)[0]
+    told = f'max_temperature_K: {log["Temp"][first]:.6g} K at step {int(log["Step"][first])}, allowed 150'
+    assert told in process.exit_message
+    assert (record['status'], record['cause']) == ('stopped', told)
+    # what the run made until then is kept
+    assert outputs['thermo'].get_array('run_000_step').tolist() == log['Step'].tolist()
+    assert ('last_frames' in outputs) == (case != 'deposit_cut')
+    (flag,) = record['flags']
+    assert flag['largest'] == log['Temp'].max()
+
+
+def test_a_run_beyond_a_limit_that_flags(parse_runs):
+    """It ends as it would have without, and its results say what it passed."""
+    limits = {'max_temperature_K': 150.0, 'action': 'flag'}
+    outputs, process, record = parse_runs('deposit_whole', limits=limits)
+    assert process.is_finished_ok, process.exit_message
+    assert (record['status'], record['cause'], record['n_final']) == ('finished', '', 84)
+    (flag,) = record['flags']
+    assert (flag['limit'], flag['allowed']) == ('max_temperature_K', 150.0)
+    assert flag['value'] > 150.0
+    outputs['results'].store()
+    _, process, record = parse_runs('deposit_cut', limits=limits)
+    assert process.exit_status == CODES.ERROR_INTERRUPTED.status
+    assert record['flags']
+
+
+def test_lost_atoms_beyond_a_limit(parse_runs):
+    _, process, record = parse_runs('deposit_lost', limits={'max_lost_atoms': 2})
+    assert process.exit_status == CODES.ERROR_BEYOND_LIMIT.status
+    assert 'max_lost_atoms' in process.exit_message
+    assert record['n_final'] < 84
+
+
+def test_deviations_beyond_a_limit(parse_runs):
+    """Of several runs each is flagged for itself."""
+    limits = {'max_deviation_eV_per_A': 1.0, 'action': 'flag'}
+    outputs, process, whole = parse_runs('explore_whole', 'explore_exploded', limits=limits)
+    assert process.is_finished_ok, process.exit_message
+    exploded = outputs['results'].get_dict()['runs'][1]
+    devi = read_model_devi(RUNS / 'explore_exploded' / 'model_devi.out')
+    (flag,) = exploded['flags']
+    assert flag['step'] == devi['step'][devi['max_devi_f'] > 1.0][0]
+    largest = read_model_devi(RUNS / 'explore_whole' / 'model_devi.out')['max_devi_f'].max()
+    assert len(whole['flags']) == int(largest > 1.0)
+
+
+def test_a_run_that_blew_up_is_told_so_whatever_its_limits(parse_runs):
+    _, process, record = parse_runs('heal_exploded', limits={'max_temperature_K': 1.0, 'action': 'stop'})
+    assert process.exit_status == CODES.ERROR_EXPLODED.status
+    assert record['flags'][0]['limit'] == 'max_temperature_K'
+
+
+@pytest.mark.parametrize(
+    ('case', 'step', 'words'),
+    [
+        ('disk_full_dump', 3000, 'Error writing dump traj: No space left on device'),
+        ('disk_full_restart', 3000, 'I/O error while writing restart'),
+    ],
+)
+def test_full_disk(parse, case, step, words):
+    """What was written before is kept; another job at once would fail alike."""
+    outputs, process = parse(KEPT / case, {'kind': 'deposit', 'runs': [DEPOSIT]}, STARTS['deposit'])
+    assert process.exit_status == CODES.ERROR_NO_SPACE.status
+    assert words in process.exit_message
+    assert f'after step {step} of 6000' in process.exit_message
+    assert 'make room' in process.exit_message
+    record = outputs['results'].store().get_dict()['runs'][0]
+    assert (record['status'], record['last_step']) == ('no_space', step)
+    assert outputs['thermo'].get_array('run_000_step')[-1] == step
+
+
+def test_full_disk_that_only_the_output_tells_of(parse_runs):
+    """On a full disk the log may not take the error any more: the shell's or LAMMPS' own output may."""
+
+    def spoil(folder):
+        (folder / 'lmp.err').write_text('bash: line 9: echo: write error: No space left on device\n')
+
+    _, process, _ = parse_runs('deposit_cut', spoil=spoil)
+    assert process.exit_status == CODES.ERROR_NO_SPACE.status
+    assert 'write error: No space left on device' in process.exit_message
+
+
+def test_killed_run_says_so(parse_runs):
+    """By SIGKILL the run itself has no chance to say a word; the shell that it ran in does."""
+
+    def spoil(folder):
+        line = "_aiidasubmit.sh: line 20:  4242 Killed                  '/opt/venv/bin/lmp' '-in' 'run_000/in.lmp'\n"
+        (folder.parent / '_scheduler-stderr.txt').write_text(line)
+
+    _, process, record = parse_runs('deposit_cut', spoil=spoil)
+    assert process.exit_status == CODES.ERROR_INTERRUPTED.status
+    assert 'Killed' in record['cause']
+    assert 'Killed' in process.exit_message
+    assert 'nothing says why' in parse_runs('deposit_cut')[1].exit_message
+
+
+@pytest.mark.parametrize(
+    ('case', 'words'),
+    [
+        ('model_missing', 'Failed to open file: ../m1.pb'),
+        ('model_cut', 'o_atom_energy:0'),
+        ('model_element', 'element Li not found in the model'),
+    ],
+)
+def test_model_that_does_not_load(parse, case, words):
+    settings = {'kind': 'heal', 'runs': [{'duration_ps': 0.05, 'heating_ps': 0.0, 'dump_every_ps': 0.01, 'seed': 7}]}
+    outputs, process = parse(KEPT / case, settings, STARTS['heal'], committee=True)
+    assert process.exit_status == CODES.ERROR_LAMMPS.status
+    assert words in process.exit_message
+    assert outputs['results'].store().get_dict()['runs'][0]['status'] == 'failed'
+    assert 'thermo' not in outputs
