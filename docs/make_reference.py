@@ -41,8 +41,8 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
     from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, HealSettings
-    from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
     from aiida_liheal.lammps.limits import Limits
+    from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
     from aiida_liheal.sampling.convergence import ConvergenceSettings
     from aiida_liheal.sampling.stages import SystemStage
     from aiida_liheal.sampling.trust import TrustLevels
