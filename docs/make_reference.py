@@ -40,7 +40,13 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
-    from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, HealSettings
+    from aiida_liheal.lammps.kinds import (
+        DepositSettings,
+        ExploreSettings,
+        HealSettings,
+        SlideSettings,
+        ValleyRunSettings,
+    )
     from aiida_liheal.lammps.limits import Limits
     from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
     from aiida_liheal.sampling.convergence import ConvergenceSettings
@@ -66,6 +72,8 @@ def models() -> dict[type[BaseModel], str]:
         SlopeSettings: '`crystal` of shape `slope`',
         HealSettings: '`settings` of `liheal.heal` (without `seed`)',
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
+        ValleyRunSettings: '`settings` of `liheal.valley` (without `seed` and `fixed_below_A`)',
+        SlideSettings: '`slide` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         JobSettings: '`settings` of `liheal.lammps`',
         Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',

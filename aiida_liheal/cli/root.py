@@ -11,6 +11,7 @@ from aiida_liheal.cli.analyse import analyse
 from aiida_liheal.cli.archive import archive
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.launch import launch
+from aiida_liheal.cli.protocols import valley
 from aiida_liheal.cli.quickstart import quickstart
 from aiida_liheal.cli.report import report
 from aiida_liheal.cli.setup import setup
@@ -31,5 +32,6 @@ def root() -> None:
     """
 
 
+launch.add_command(valley)
 for command in (quickstart, setup, data, launch, analyse, status, report, archive):
     root.add_command(command)

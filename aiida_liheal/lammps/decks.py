@@ -93,6 +93,10 @@ def render(
         'dump_format': '%.6g',
         **_kind(kind).context(settings, atoms, potential),
     }
+    folder = '../' if run_directory else ''
+    member_lines = [member.lines(folder) for member in potential.members]
+    # at the steps of the dump, so that row i of the deviations belongs to frame i; none where there is no dump
+    deviation_every = context.get('dump_every') if potential.is_committee else None
     # a restarted run must not repeat the thermal noise it began with; the falling atoms' stream is in the restart file
     part = 'start' if restart_step is None else restart_step
     return _TEMPLATES.get_template(f'{kind}.in.j2').render(
@@ -103,10 +107,8 @@ def render(
         walltime=_clock(walltime_s),
         check_every=CHECK_EVERY,
         n_start=len(atoms),
-        # at the steps of the dump, so that row i of the deviations belongs to frame i
-        potential_lines=potential.lines(
-            '../' if run_directory else '', context['dump_every'] if potential.is_committee else None
-        ),
+        potential_lines=potential.lines(folder, deviation_every) if deviation_every else member_lines[0],
+        member_lines=member_lines,
         seeds={
             'velocity': derive_seed(settings.seed, 'velocity'),
             'langevin': derive_seed(settings.seed, 'langevin', part),

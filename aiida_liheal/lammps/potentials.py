@@ -54,6 +54,13 @@ class PotentialSpec:
         """Whether it can give a deviation."""
         return self.kind == 'deepmd' and len(self.files) > 1
 
+    @property
+    def members(self) -> tuple[PotentialSpec, ...]:
+        """Each member of a committee as a potential of its own; any other potential is its only member."""
+        if not self.is_committee:
+            return (self,)
+        return tuple(potential_spec(self.kind, self.elements, [name]) for name in self.files)
+
     def lines(self, folder: str = '', deviation_every: int | None = None) -> list[str]:
         """The lines of the deck.
 

@@ -1,12 +1,29 @@
 """Every kind of LAMMPS run: its settings in one module here, its deck in `templates/KIND.in.j2`."""
 
-from aiida_liheal.lammps.kinds import deposit, explore, heal
+from aiida_liheal.lammps.kinds import deposit, explore, heal, slide, valley
 from aiida_liheal.lammps.kinds.base import DeckKind
 from aiida_liheal.lammps.kinds.deposit import DepositSettings, InsertionSchedule
 from aiida_liheal.lammps.kinds.explore import ExploreSettings
 from aiida_liheal.lammps.kinds.heal import HealSettings
+from aiida_liheal.lammps.kinds.slide import SlideSettings
+from aiida_liheal.lammps.kinds.valley import ValleyRunSettings
 
-__all__ = ('DECKS', 'DeckKind', 'DepositSettings', 'ExploreSettings', 'HealSettings', 'InsertionSchedule')
+__all__ = (
+    'DECKS',
+    'DeckKind',
+    'DepositSettings',
+    'ExploreSettings',
+    'HealSettings',
+    'InsertionSchedule',
+    'SlideSettings',
+    'ValleyRunSettings',
+)
 
 #: Every kind of run by name.
-DECKS: dict[str, DeckKind] = {'explore': explore.KIND, 'deposit': deposit.KIND, 'heal': heal.KIND}
+DECKS: dict[str, DeckKind] = {
+    'explore': explore.KIND,
+    'deposit': deposit.KIND,
+    'heal': heal.KIND,
+    'valley': valley.KIND,
+    'slide': slide.KIND,
+}

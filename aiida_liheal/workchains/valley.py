@@ -1,0 +1,339 @@
+"""The verb `valley`: the energy of an atom in valleys of many angles, and the way of an atom down a slope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, calcfunction
+from aiida.orm import AbstractCode, ArrayData, Dict, Float, Int, List
+
+from aiida_liheal.analysis.valleys import arrival, distance_to_line, mean_and_spread, rank_correlation, rise
+from aiida_liheal.calculations.lammps import JobSettings, check_runs, members_in_order
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.lammps.decks import validate
+from aiida_liheal.parsers.common import array_data
+from aiida_liheal.sampling.seeds import derive_seed
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
+from aiida_liheal.workchains.packed import PackedWorkChain, members, outputs_of, runs_of
+from aiida_liheal.workchains.protocol import set_options
+
+__all__ = ('ValleyWorkChain', 'follow_slide', 'plan_slide', 'plan_valleys', 'tabulate_valleys')
+
+#: Energies that a run prints for each member.
+_ENERGIES = ('atom', 'with', 'without')
+
+
+def _valleys(crystal: Mapping[str, Any], angles_deg: list[float]) -> list[ValleySettings]:
+    if not angles_deg or len(set(angles_deg)) != len(angles_deg):
+        raise ValueError(f'angles_deg = {angles_deg}: needs at least one angle in degrees, each once')
+    return [ValleySettings.read({**crystal, 'angle_deg': angle}) for angle in angles_deg]
+
+
+def _bottom_A(slope: SlopeSettings) -> tuple[float, float]:  # noqa: N802 (the unit)
+    """Place x, z of an atom that lies at the bottom: where one is put in the same valley."""
+    values = {key: value for key, value in slope.model_dump().items() if key not in ('shape', 'from_bottom_A')}
+    x, _, z = ValleySettings.read(values).build().positions[-1]
+    return float(x), float(z)
+
+
+@calcfunction
+def plan_valleys(crystal: Dict, angles_deg: List, settings: Dict, seed: Int) -> dict[str, Any]:
+    """The structures, one an angle, and the settings of the runs that relax them."""
+    shapes = _valleys(crystal.get_dict(), angles_deg.get_list())
+    frames = Frames.from_atoms(
+        [shape.build() for shape in shapes], angle_deg=np.array([shape.angle_deg for shape in shapes])
+    )
+    runs = [
+        {
+            'fixed_below_A': shape.fixed_below_A,
+            **settings.get_dict(),
+            'structure': number,
+            'seed': derive_seed(seed.value, 'valley', number),
+        }
+        for number, shape in enumerate(shapes)
+    ]
+    return {'structures': FramesData(frames, domain='valley'), 'settings': Dict({'kind': 'valley', 'runs': runs})}
+
+
+@calcfunction
+def plan_slide(crystal: Dict, settings: Dict, seed: Int) -> dict[str, Any]:
+    """The slope with its atom, and the settings of the run."""
+    shape = SlopeSettings.read(crystal.get_dict())
+    run = {
+        'fixed_below_A': shape.fixed_below_A,
+        **settings.get_dict(),
+        'structure': 0,
+        'seed': derive_seed(seed.value, 'slide'),
+    }
+    return {
+        'structures': FramesData(Frames.from_atoms([shape.build()]), domain='slope'),
+        'settings': Dict({'kind': 'slide', 'runs': [run]}),
+    }
+
+
+@calcfunction
+def tabulate_valleys(structures: FramesData, n_members: Int, **nodes: Any) -> dict[str, Any]:
+    """Energies by angle and member with mean and spread, and what they show.
+
+    `atom_energy_eV` is the potential energy that the model gives to the atom, as in the paper; how a Deep Potential
+    shares its energy out among atoms is a matter of gauge. `removal_energy_eV` is not: the energy of the relaxed
+    structure less that of the same structure without the atom, which is not relaxed again. So every member sees the
+    same two structures, and what the surface would do without the atom is left out.
+    """
+    angles = structures.get_frames().extra['angle_deg']
+    runs = runs_of(nodes)
+    values = [run.record.get('values', {}) if run.is_finished else {} for run in runs]
+    table = {
+        name: np.array([[v.get(f'm{m}_{name}_eV', np.nan) for m in range(n_members.value)] for v in values])
+        for name in _ENERGIES
+    }
+    force = np.array([v.get('max_force_eV_per_A', np.nan) for v in values])
+    asked = np.array([run.settings.get('max_force_eV_per_A', np.nan) for run in runs])
+    energies = {'atom_energy': table['atom'], 'removal_energy': table['with'] - table['without']}
+    arrays = {'angle_deg': angles, 'max_force_eV_per_A': force}
+    summary: dict[str, Any] = {
+        'angles_deg': angles.tolist(),
+        'n_members': n_members.value,
+        'failed': {f'{angle:g}': run.fault for angle, run in zip(angles, runs, strict=True) if not run.is_finished},
+        'not_relaxed_deg': angles[force > asked].tolist(),
+    }
+    for name, energy in energies.items():
+        mean, spread = mean_and_spread(energy)
+        above = rise(angles, energy)
+        rise_mean, rise_spread = mean_and_spread(above)
+        arrays |= {
+            f'{name}_eV': energy,
+            f'{name}_mean_eV': mean,
+            f'{name}_spread_eV': spread,
+            f'{name}_rise_mean_eV': rise_mean,
+            f'{name}_rise_spread_eV': rise_spread,
+        }
+        summary[name] = {
+            'mean_eV': _plain(mean),
+            'spread_eV': _plain(spread),
+            'rise_mean_eV': _plain(rise_mean),
+            'rise_spread_eV': _plain(rise_spread),
+            # 1: the energy rises from each angle to the next
+            'rank_correlation_with_angle': _plain([rank_correlation(angles, mean)])[0],
+        }
+    return {'energies': array_data(arrays), 'summary': Dict(summary)}
+
+
+@calcfunction
+def follow_slide(crystal: Dict, reach_A: Float, **nodes: Any) -> dict[str, Any]:
+    """Position of the atom against time, its distance from the bottom, and whether it came there and stayed."""
+    shape = SlopeSettings.read(crystal.get_dict())
+    (run,) = runs_of(nodes)
+    summary: dict[str, Any] = {'status': run.record.get('status', 'missing'), 'reach_A': reach_A.value}
+    if 'placed_x_A' not in run.thermo:
+        return {'summary': Dict({**summary, 'cause': run.fault})}
+    positions = np.column_stack([run.thermo[f'placed_{axis}_A'] for axis in 'xyz'])
+    distances = distance_to_line(positions, _bottom_A(shape), shape.lengths_A[0])
+    times = run.thermo['time_ps']
+    summary |= {
+        **arrival(times, distances, reach_A.value),
+        'start_A': float(distances[0]),
+        'end_A': float(distances[-1]),
+        'duration_ps': float(times[-1]),
+    }
+    course = {'time_ps': times, 'position_A': positions, 'distance_A': distances}
+    return {'course': array_data(course), 'summary': Dict(summary)}
+
+
+def _plain(values: Any) -> list[float | None]:
+    """Numbers as JSON knows them; None where they are not finite."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+class ValleyWorkChain(PackedWorkChain):
+    """Relax an atom in valleys from narrow to beyond flat, and tell its energy by each member of the committee."""
+
+    _protocol_name = 'valley'
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        spec.input(
+            'crystal',
+            valid_type=Dict,
+            help='The valley without its angle; keys carry their units (see `ValleySettings` of the structures).',
+        )
+        spec.input('angles_deg', valid_type=List, help='Angles between the walls, in degrees, 45 to 270.')
+        spec.input(
+            'settings',
+            valid_type=Dict,
+            default=lambda: Dict({}),
+            help='Settings of the relaxation, without seed and fixed_below_A (kind `valley`).',
+        )
+        spec.input(
+            'slope', valid_type=Dict, required=False, help='A valley with an atom on its slope (see `SlopeSettings`).'
+        )
+        spec.input(
+            'slide',
+            valid_type=Dict,
+            required=False,
+            help='Settings of the run that begins there, without seed and fixed_below_A (kind `slide`).',
+        )
+        spec.input(
+            'reach_A',
+            valid_type=Float,
+            default=lambda: Float(1.755),
+            validator=lambda node, _: (
+                f'reach_A is {node.value} Å; allowed is more than 0 Å' if node.value <= 0 else None
+            ),
+            help='An atom this near to its place at the bottom, in Å, is there; half a lattice constant of lithium.',
+        )
+        spec.inputs.validator = cls._validate_inputs
+        spec.outline(cls.run_valleys, cls.results)
+        spec.output('structures', valid_type=FramesData, help='The starts, one an angle; extra: angle_deg.')
+        spec.output(
+            'energies',
+            valid_type=ArrayData,
+            help='By angle: energy of the atom by each member, (n_angles, n_members), mean and spread, in eV.',
+        )
+        spec.output('summary', valid_type=Dict, help='The same as plain numbers, and what failed or is not relaxed.')
+        spec.output(
+            'slide.course',
+            valid_type=ArrayData,
+            required=False,
+            help='Of the atom on the slope: time_ps, position_A (n, 3), distance_A from the bottom.',
+        )
+        spec.output('slide.summary', valid_type=Dict, required=False, help='When it came to the bottom, if it stayed.')
+        spec.exit_code(
+            510,
+            'ERROR_NOT_RELAXED',
+            message='at {angles}° forces remain above max_force_eV_per_A after max_steps steps; allow more steps',
+        )
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        if not {'crystal', 'angles_deg', 'settings', 'potentials'} <= set(inputs):
+            return None
+        if ('slope' in inputs) != ('slide' in inputs):
+            return 'slope and slide belong together: give both or neither'
+        try:
+            if not inputs['potentials']:
+                raise ValueError('no potential given; one is needed, or a committee m0, m1, …')
+            potential = committee_spec(members_in_order(inputs['potentials']))
+            shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())
+            cls._check('valley', inputs['settings'], shapes, potential)
+            if 'slope' in inputs:
+                cls._check('slide', inputs['slide'], [SlopeSettings.read(inputs['slope'].get_dict())], potential)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @staticmethod
+    def _check(kind: str, settings: Dict, shapes: list[Any], potential: Any) -> None:
+        values = settings.get_dict()
+        if 'seed' in values:
+            raise ValueError('seed: leave it out of the settings; it is derived from the input `seed`')
+        runs = [
+            {'fixed_below_A': shape.fixed_below_A, **values, 'structure': number, 'seed': 1}
+            for number, shape in enumerate(shapes)
+        ]
+        frames = Frames.from_atoms([shape.build() for shape in shapes])
+        check_runs(JobSettings.read({'kind': kind, 'runs': runs}), frames, potential)
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, AbstractCode],
+        potentials: Mapping[str, PotentialData] | PotentialData,
+        seed: int = 0,
+        protocol: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """A builder with the settings of a protocol.
+
+        Parameters
+        ----------
+        codes : mapping of str to Code
+            `lmp`.
+        potentials : PotentialData or mapping of str to PotentialData
+            One potential, or a committee m0, m1, …: the first one relaxes.
+        seed : int
+            Seed of the slide.
+        protocol : str, optional
+            `fast`, `balanced` or `paper`.
+        overrides : dict, optional
+            Laid over the protocol: `crystal`, `angles_deg`, `settings`, `slope` and `slide` (null for none),
+            `reach_A`, `runs_per_job`.
+        options : dict, optional
+            `metadata.options` of the LAMMPS jobs.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol or override.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        builder = cls.get_builder()
+        builder.crystal = Dict(inputs['crystal'])
+        builder.angles_deg = List(inputs['angles_deg'])
+        builder.settings = Dict(inputs['settings'])
+        if inputs['slope'] is not None and inputs['slide'] is not None:
+            builder.slope = Dict(inputs['slope'])
+            builder.slide = Dict(inputs['slide'])
+        builder.reach_A = Float(inputs['reach_A'])
+        builder.runs_per_job = Int(inputs['runs_per_job'])
+        builder.seed = Int(seed)
+        builder.potentials = members(potentials)
+        builder.lammps.code = codes['lmp']
+        set_options(builder.lammps, options)
+        return builder
+
+    @classmethod
+    def plan(cls, builder: ProcessBuilder) -> list[tuple[str, str, str]]:
+        """What would be run, for a dry run: name, how many, remark."""
+        shapes = _valleys(builder.crystal.get_dict(), builder.angles_deg.get_list())
+        counts = [len(shape.build()) for shape in shapes]
+        steps = validate('valley', {'fixed_below_A': 1.0, **builder.settings.get_dict(), 'seed': 1}).n_steps
+        has_slide = 'slope' in builder
+        jobs = -(-len(shapes) // builder.runs_per_job.value) + has_slide
+        rows = [
+            ('jobs', str(jobs), f'at most {builder.runs_per_job.value} runs each'),
+            ('valleys', str(len(shapes)), f'{min(counts)} to {max(counts)} atoms, at most {steps} steps each'),
+        ]
+        if has_slide:
+            atoms = len(SlopeSettings.read(builder.slope.get_dict()).build())
+            steps = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict(), 'seed': 1}).n_steps
+            rows.append(('slide', '1', f'{atoms} atoms, {steps} steps'))
+        return rows
+
+    def run_valleys(self) -> Any:
+        """Relax all valleys, packed in one job, and let the atom on the slope go."""
+        plan = plan_valleys(self.inputs.crystal, self.inputs.angles_deg, self.inputs.settings, self.inputs.seed)
+        self.out('structures', plan['structures'])
+        awaited = self.submit_runs('valleys', plan['structures'], plan['settings'])
+        if 'slope' in self.inputs:
+            slide = plan_slide(self.inputs.slope, self.inputs.slide, self.inputs.seed)
+            awaited |= self.submit_runs('slide', slide['structures'], slide['settings'])
+        return awaited
+
+    def results(self) -> ExitCode | None:
+        """Tabulate the energies, and follow the atom down the slope."""
+        jobs = dict(self.ctx.valleys)
+        structures = next(iter(jobs.values())).inputs.structures
+        told = tabulate_valleys(structures, Int(len(self.inputs.potentials)), **outputs_of(jobs))
+        self.out('energies', told['energies'])
+        self.out('summary', told['summary'])
+        failed = [f'valley of {angle}°: {cause}' for angle, cause in told['summary']['failed'].items()]
+        if 'slide' in self.ctx:
+            slide = follow_slide(self.inputs.slope, self.inputs.reach_A, **outputs_of(dict(self.ctx.slide)))
+            for name, node in slide.items():
+                self.out(f'slide.{name}', node)
+            if slide['summary']['status'] != 'finished':
+                failed.append(f'slide: {slide["summary"].get_dict().get("cause", slide["summary"]["status"])}')
+        if failed:
+            return self.exit_codes.ERROR_JOB_FAILED.format(causes='; '.join(failed))
+        if told['summary']['not_relaxed_deg']:
+            angles = ', '.join(f'{angle:g}' for angle in told['summary']['not_relaxed_deg'])
+            return self.exit_codes.ERROR_NOT_RELAXED.format(angles=angles)
+        return None

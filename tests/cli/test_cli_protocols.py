@@ -1,0 +1,39 @@
+"""`launch` of the verbs that pack many runs into few jobs: what their dry runs tell and refuse."""
+
+import pytest
+
+
+def rows(output):
+    """The table of a dry run: how many, by what."""
+    lines = [line for line in output.splitlines() if line and not line.startswith(('-', 'Success'))]
+    return {words[0].strip(): words[1].strip() for line in lines if len(words := line.strip().split('  ', 1)) > 1}
+
+
+def test_dry_run_of_valley(invoke, codes, potential, n_nodes):
+    before = n_nodes()
+    status, output = invoke('launch', 'valley', '--potential', potential.pk, '--protocol', 'fast', '-n')
+    assert status == 0
+    table = rows(output)
+    assert table['valleys'].startswith('3 ')
+    assert 'at most 2000 steps' in table['valleys']
+    assert table['slide'].startswith('1 ')
+    assert '5000 steps' in table['slide']
+    assert table['jobs'].startswith('2 ')
+    assert n_nodes() == before
+
+
+@pytest.mark.parametrize(
+    ('verb', 'change', 'parts'),
+    [
+        ('valley', 'angles_deg=[10]', ['angle_deg = 10', 'degrees']),
+        ('valley', 'settings.max_steps=0', ['max_steps = 0', 'greater than or equal to 1']),
+        ('valley', 'angle=10', ['unknown override angle', 'angles_deg']),
+    ],
+)
+def test_bad_settings_are_refused(invoke, codes, potential, n_nodes, verb, change, parts):
+    before = n_nodes()
+    status, output = invoke('launch', verb, '--potential', potential.pk, '-s', change, '-n')
+    assert status != 0
+    for part in parts:
+        assert part in output
+    assert n_nodes() == before
