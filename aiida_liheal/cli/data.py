@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,82 @@ def import_deepmd(paths: tuple[Path, ...], domain: str | None, label: str) -> No
         _store(node, str(path))
 
 
+@import_.command('structures')
+@click.argument('paths', metavar='FILE...', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    '--format',
+    'kind',
+    type=click.Choice(['xyz', 'poscar', 'cif', 'lammps-data']),
+    help='By name and content of each FILE if not given; *.data and *.lmp are lammps-data.',
+)
+@click.option('--elements', help='For lammps-data: chemical symbols in the order of its types, such as Li or Li,O.')
+@click.option('--pbc', metavar='TTF', help='Periodic (T) or not (F) along x, y and z, in place of what FILE says.')
+@click.option(
+    '--index', default=':', show_default=True, help='Which structures of a FILE: -1 the last, ::10 each tenth.'
+)
+@click.option(
+    '--min-distance',
+    'min_distance_A',
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help='Shortest distance between atoms that is allowed, in Å.',
+)
+@click.option('--domain', help='What kind of structures these are, such as bulk or surface; errors are told by domain.')
+@click.option('--label', default='', help='A label for the node.')
+@decorators.with_dbenv()
+def import_structures(
+    paths: tuple[Path, ...],
+    kind: str | None,
+    elements: str | None,
+    pbc: str | None,
+    index: str,
+    min_distance_A: float,
+    domain: str | None,
+    label: str,
+) -> None:
+    """Import the structures of all FILEs as one shard: to label, to explore from, to deposit on or to heal.
+
+    Extended xyz, POSCAR, CIF, and data files of LAMMPS in units metal. A slab to deposit on is not periodic along z,
+    which a POSCAR cannot say: --pbc TTF. Labels that a file has (energy, forces, stress) are kept if all structures
+    have them.
+    """
+    from aiida_liheal.data.frames import FramesData
+    from aiida_liheal.structures.formats import read_structures
+    from aiida_liheal.structures.frames import Frames
+
+    if pbc is not None and not re.fullmatch('[TF]{3}', pbc):
+        fail(f'pbc is {pbc!r}; allowed are three letters T or F, such as TTF for a slab')
+    if not re.fullmatch(r'-?\d+|(-?\d*:){1,2}-?\d*', index):
+        fail(f'index is {index!r}; allowed are a number, such as -1, or a range, such as 10:20 or ::10')
+    directions = (pbc[0] == 'T', pbc[1] == 'T', pbc[2] == 'T') if pbc else None
+    try:
+        images = [
+            atoms
+            for path in paths
+            for atoms in read_structures(path, kind, _symbols(elements), directions, index, min_distance_A)
+        ]
+        node = FramesData(Frames.from_atoms(images), domain=domain)
+    except ValueError as error:
+        fail(str(error))
+    node.label = label
+    node.description = f'imported from {", ".join(map(str, paths))}'
+    _store(node, f'{len(paths)} file{"s" * (len(paths) > 1)}')
+
+
+def _symbols(elements: str | None) -> tuple[str, ...] | None:
+    """Chemical symbols with commas between them."""
+    from ase.data import atomic_numbers
+
+    if elements is None:
+        return None
+    symbols = tuple(elements.split(','))
+    unknown = [symbol for symbol in symbols if symbol == 'X' or symbol not in atomic_numbers]
+    if unknown:
+        fail(f'elements: {", ".join(map(repr, unknown))} is no chemical element; give symbols such as Li or Li,O')
+    return symbols
+
+
 @import_.command('potential')
 @click.argument('files', metavar='FILE...', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('--kind', default='deepmd', show_default=True, help='deepmd (a frozen model, .pb), meam or snap.')
@@ -95,14 +172,9 @@ def import_potential(
     files: tuple[Path, ...], kind: str, elements: str, training_input: Path | None, label: str
 ) -> None:
     """Import a potential from its FILEs: a frozen DeePMD-kit model, or the files of a classical potential."""
-    from ase.data import atomic_numbers
-
     from aiida_liheal.data.potential import PotentialData
 
-    symbols = elements.split(',')
-    unknown = [symbol for symbol in symbols if symbol == 'X' or symbol not in atomic_numbers]
-    if unknown:
-        fail(f'elements: {", ".join(map(repr, unknown))} is no chemical element; give symbols such as Li or Li,O')
+    symbols = _symbols(elements) or ()
     missing = [str(path) for path in (*files, training_input) if path is not None and not path.is_file()]
     if missing:
         fail(f'there is no file {", ".join(missing)}')

@@ -123,3 +123,33 @@ def test_import_of_a_model(invoke, tmp_path, n_nodes):
     assert status == 1
     assert "'Qq' is no chemical element" in output
     assert n_nodes() == before
+
+
+def test_import_of_structures(invoke, tmp_path, li_frames, n_nodes):
+    """Files of several formats become one shard, for a slab not periodic along z; bad ones are refused."""
+    for name, atoms, kind in zip(('POSCAR', 'b.xyz'), li_frames, ('vasp', 'extxyz'), strict=True):
+        ase.io.write(tmp_path / name, atoms, format=kind)
+    files = [tmp_path / 'POSCAR', tmp_path / 'b.xyz']
+    status, output = invoke('data', 'import', 'structures', *files, '--domain', 'surface', '--pbc', 'TTF')
+    assert status == 0
+    (shard,) = shards()
+    assert f'2 frames, surface, pk {shard.pk}' in output
+    frames = shard.get_frames()
+    assert frames.counts.tolist() == [2, 4]
+    assert frames.pbc.tolist() == [[True, True, False]] * 2
+    assert not shard.is_labelled
+    before = n_nodes()
+    for arguments, part in (
+        ([*files, tmp_path / 'none.xyz'], 'none.xyz: there is no such file'),
+        ([*files, '--min-distance', '3.2'], 'POSCAR, structure 0: atom 0 (Li) is 2.979 Å'),
+        ([*files, '--pbc', 'xy'], "pbc is 'xy'"),
+        ([*files, '--index', 'a'], "index is 'a'"),
+        ([*files, '--index', '7'], 'cannot be read'),
+        ([*files, '--elements', 'Li,Qq'], "'Qq' is no chemical element"),
+        ([*files, '--elements', 'Li'], 'lammps-data only'),
+    ):
+        status, output = invoke('data', 'import', 'structures', *arguments)
+        assert status == 1, arguments
+        assert part in output
+        assert len(output.strip().splitlines()) == 1
+    assert n_nodes() == before

@@ -1,12 +1,16 @@
-"""DeePMD-kit's format: what is written is read again to the last bit of what was stored."""
+"""DeePMD-kit's format: what is written is read again to the last bit of what was stored. Files of structures."""
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_liheal.structures.formats import (
     group_by_composition,
     read_deepmd_npy,
+    read_structures,
     to_labeled_system,
     write_deepmd_npy,
 )
@@ -116,3 +120,99 @@ def test_what_is_no_system_is_refused(tmp_path):
     (path / 'set.000' / 'force.npy').unlink()
     with pytest.raises(ValueError, match=r'force\.npy is missing in set\.000'):
         read_deepmd_npy(path)
+
+
+@pytest.fixture
+def crystal():
+    """Four cells of lithium with one atom moved, in a box that does not begin at 0 for LAMMPS."""
+    atoms = bulk('Li', 'bcc', a=3.44, cubic=True) * (2, 2, 1)
+    atoms.positions[0] += [0.1, 0.2, 0.3]
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind', 'elements'),
+    [
+        ('a.xyz', None, None),
+        ('a.extxyz', None, None),
+        ('POSCAR', None, None),
+        ('start.txt', 'poscar', None),
+        ('a.cif', None, None),
+        ('a.data', None, ('Li',)),
+        ('final.out', 'lammps-data', ('Li',)),
+    ],
+)
+def test_structures_from_files(tmp_path, crystal, name, kind, elements):
+    """Elements, cell, pbc and positions come back whatever the format."""
+    path = tmp_path / name
+    written = {None: {'xyz': 'extxyz', 'data': 'lammps-data'}.get(name.split('.')[-1]), 'poscar': 'vasp'}.get(
+        kind, kind
+    )
+    ase.io.write(path, crystal, format=written)
+    (atoms,) = read_structures(path, kind, elements)
+    assert set(atoms.symbols) == {'Li'}
+    assert atoms.pbc.all()
+    assert np.allclose(atoms.cell.array, crystal.cell.array, atol=1e-5)
+    shift = crystal.get_scaled_positions() - atoms.get_scaled_positions()
+    assert np.allclose(shift - np.round(shift), 0, atol=1e-5)
+
+
+def test_a_box_of_lammps_begins_anywhere(tmp_path):
+    """Heights are counted from the bottom of the box."""
+    path = tmp_path / 'a.data'
+    path.write_text(
+        '# shifted\n\n1 atoms\n1 atom types\n5 15 xlo xhi\n-3 7 ylo yhi\n2 12 zlo zhi\n\n'
+        'Atoms # atomic\n\n1 1 6.0 0.0 4.5\n'
+    )
+    (atoms,) = read_structures(path, elements=('Li',), pbc=(True, True, False))
+    assert np.allclose(atoms.positions, [[1.0, 3.0, 2.5]])
+    assert atoms.pbc.tolist() == [True, True, False]
+    assert Frames.from_atoms([atoms]).cells[0].tolist() == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+
+
+def test_labels_and_indices_of_a_file(tmp_path, crystal):
+    images = []
+    for number in range(5):
+        atoms = crystal.copy()
+        atoms.calc = SinglePointCalculator(atoms, energy=float(number), forces=np.full((len(atoms), 3), 0.5))
+        images.append(atoms)
+    ase.io.write(tmp_path / 'a.xyz', images, format='extxyz')
+    frames = Frames.from_atoms(read_structures(tmp_path / 'a.xyz', index='1::2'))
+    assert frames.energies.tolist() == [1.0, 3.0]
+    assert frames.is_labelled
+
+
+BAD = {
+    'overlap.xyz': ('2\nLattice="5 0 0 0 5 0 0 0 5"\nLi 0 0 0\nLi 0 0 4.7\n', ['structure 0', '0.300 Å', '1.0 Å']),
+    'molecule.xyz': ('1\n\nLi 0 0 0\n', ['structure 0', 'no volume', 'Lattice=']),
+    'unknown.xyz': ('1\nLattice="5 0 0 0 5 0 0 0 5"\nQq 0 0 0\n', ['cannot be read as extxyz', 'Qq']),
+    'dummy.xyz': ('1\nLattice="5 0 0 0 5 0 0 0 5"\nX 0 0 0\n', ['atom 0', 'no chemical element']),
+    'cut.xyz': ('3\nLattice="5 0 0 0 5 0 0 0 5"\nLi 0 0 0\n', ['cannot be read as extxyz']),
+    'nan.xyz': ('1\nLattice="5 0 0 0 5 0 0 0 5"\nLi 0 0 nan\n', ['not finite']),
+    'empty.xyz': ('', ['empty.xyz']),
+    'POSCAR': ('Li\n1.0\n5 0 0\n', ['cannot be read as vasp']),
+    'noise.txt': ('hello\n', ['noise.txt', 'xyz, poscar, cif, lammps-data']),
+    'run.py': ('print(1)\n', ['run.py', 'xyz, poscar, cif, lammps-data']),
+    'a.data': ('# x\n\n1 atoms\n', ['name no elements']),
+    'part.cif': (
+        'data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n'
+        "_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P 1'\nloop_\n_atom_site_label\n_atom_site_type_symbol\n"
+        '_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n_atom_site_occupancy\nLi1 Li 0 0 0 0.5\n',
+        ['occupied in part', '0.5'],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_structures_that_cannot_be_computed_with(tmp_path, name):
+    content, parts = BAD[name]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=name) as caught:
+        read_structures(tmp_path / name)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ValueError, match='there is no such file'):
+        read_structures('nowhere.xyz')
