@@ -466,7 +466,7 @@ def _launch_simulation(
     from aiida_liheal.lammps.settings import TrajectorySettings
     from aiida_liheal.workchains.deposit import DepositWorkChain
     from aiida_liheal.workchains.heal import HealWorkChain
-    from aiida_liheal.workchains.simulate import CRYSTALS
+    from aiida_liheal.workchains.simulate import read_crystal
 
     process = {'deposit': DepositWorkChain, 'heal': HealWorkChain}[verb]
     earlier: dict[str, Any] = {}
@@ -489,7 +489,7 @@ def _launch_simulation(
             ),
         )
     if 'crystal' in builder and builder.crystal is not None:
-        atoms = CRYSTALS[verb].read(builder.crystal.get_dict()).build()
+        atoms = read_crystal(verb, builder.crystal.get_dict()).build()
     else:
         given = builder.structure
         atoms = given.get_atoms(0) if isinstance(given, FramesData) else given.get_ase()

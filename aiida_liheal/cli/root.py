@@ -9,6 +9,7 @@ from aiida.cmdline.params import options, types
 from aiida_liheal import __version__
 from aiida_liheal.cli.analyse import analyse
 from aiida_liheal.cli.archive import archive
+from aiida_liheal.cli.campaign import campaign
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.launch import launch
 from aiida_liheal.cli.protocols import valley
@@ -32,6 +33,7 @@ def root() -> None:
     """
 
 
+launch.add_command(campaign)
 launch.add_command(valley)
 for command in (quickstart, setup, data, launch, analyse, status, report, archive):
     root.add_command(command)
