@@ -16,7 +16,7 @@ from aiida.orm import ArrayData, Dict, RemoteData, Str
 
 from aiida_liheal.analysis import results
 from aiida_liheal.analysis.settings import AnalysisSettings
-from aiida_liheal.calculations.common import define_options, settings_validator
+from aiida_liheal.calculations.common import define_options, named, segments_in_order, settings_validator
 
 __all__ = ('AnalyseCalculation',)
 
@@ -136,8 +136,8 @@ class AnalyseCalculation(CalcJob):
     def _validate_trajectories(trajectories: Mapping[str, RemoteData] | None, _: Any) -> str | None:
         if not trajectories:
             return 'no trajectory given; give at least s000, the remote folder of a job that ran LAMMPS'
-        names = sorted(trajectories)
-        expected = [f's{number:03d}' for number in range(len(names))]
+        names = segments_in_order(trajectories)
+        expected = list(named(names))
         if names != expected:
             return f'trajectories are called {", ".join(names)}; the order needs the names {", ".join(expected)}'
         return None
@@ -174,7 +174,8 @@ class AnalyseCalculation(CalcJob):
             json.dump(self.inputs.settings.get_dict(), handle, indent=1)
 
         links = []
-        for name, remote in sorted(self.inputs.trajectories.items()):
+        for name in segments_in_order(self.inputs.trajectories):
+            remote = self.inputs.trajectories[name]
             source = PurePosixPath(remote.get_remote_path()) / self.inputs.run.value / DUMP
             links.append((remote.computer.uuid, str(source), f'{name}.dump'))
 

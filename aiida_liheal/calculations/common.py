@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from aiida_liheal.structures.settings import explain
 
-__all__ = ('ONE_THREAD', 'define_options', 'job_validator', 'settings_validator')
+__all__ = ('ONE_THREAD', 'define_options', 'job_validator', 'named', 'segments_in_order', 'settings_validator')
 
 #: Environment of a job that shares its machine: each process one thread. Override through `options`.
 ONE_THREAD = {
@@ -57,3 +57,13 @@ def define_options(spec: CalcJobProcessSpec, parser: str, withmpi: bool = False)
     options['withmpi'].default = withmpi
     options['resources'].default = lambda: {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
     options['environment_variables'].default = lambda: dict(ONE_THREAD)
+
+
+def named(segments: Sequence[Any]) -> dict[str, Any]:
+    """The segments of a run by their names: s000, s001, …, s999, s1000."""
+    return {f's{number:03d}': segment for number, segment in enumerate(segments)}
+
+
+def segments_in_order(names: Iterable[str]) -> list[str]:
+    """Names of segments in the order of the run: s1000 comes after s999."""
+    return sorted(names, key=lambda name: (len(name), name))

@@ -18,6 +18,7 @@ _PERFORMANCE = re.compile(r'([\d.eE+-]+) ([kMG]?)atom-step/s')
 _LOOP = re.compile(r'^Loop time of ([\d.eE+-]+) on (\d+) procs? for (\d+) steps with (\d+) atoms')
 _LOST = re.compile(r'Lost atoms: original (\d+) current (\d+)')
 _WALL = re.compile(r'^Total wall time: (\d+):(\d\d):(\d\d)')
+_HALT = re.compile(r'^Fix halt condition for fix-id (\S+) met on step')
 _RESTART = re.compile(r'restart\.(\d+)')
 _KATOM = {'': 1e-3, 'k': 1.0, 'M': 1e3, 'G': 1e6}
 
@@ -37,6 +38,8 @@ class Log:
         Whether LAMMPS came to the end of its input.
     walltime_reached : bool
         Whether the run was stopped in good order by `timer timeout`.
+    halted_by : str
+        Id of the `fix halt` that ended it in good order; empty if none did.
     errors : list of str
         Lines that begin with ERROR, and the line of input they name.
     warnings : list of str
@@ -57,6 +60,7 @@ class Log:
     version: str = ''
     finished: bool = False
     walltime_reached: bool = False
+    halted_by: str = ''
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     n_lost: int = 0

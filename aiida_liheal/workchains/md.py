@@ -17,12 +17,13 @@ from aiida.engine import (
 from aiida.orm import ArrayData, Dict, Int, RemoteData
 
 from aiida_liheal.calculations.analyse import DUMP
+from aiida_liheal.calculations.common import named, segments_in_order
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, run_folder
 from aiida_liheal.lammps.readers import merge_thermo, restart_steps
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.workchains.restart import RestartWorkChain
 
-__all__ = ('MdWorkChain', 'join_thermo', 'latest_restart')
+__all__ = ('MdWorkChain', 'join_series', 'latest_restart')
 
 _CODES: Any = LammpsCalculation.exit_codes
 
@@ -37,11 +38,14 @@ def latest_restart(folder: RemoteData, below: Int) -> Int | ExitCode:
 
 
 @calcfunction
-def join_thermo(**segments: ArrayData) -> ArrayData:
-    """Thermo of all segments as one: from each, the steps before the next one began; columns that all of them have."""
+def join_series(**segments: ArrayData) -> ArrayData:
+    """Thermo or deviations of all segments as one: from each, the steps before the next one began.
+
+    Columns that all of them have are kept.
+    """
     prefix = f'{run_folder(0)}_'
     tables = []
-    for name in sorted(segments):
+    for name in segments_in_order(segments):
         arrays = {key: segments[name].get_array(key) for key in segments[name].get_arraynames()}
         # the reader calls the steps as LAMMPS does
         tables.append({'Step' if key == f'{prefix}step' else key: array for key, array in arrays.items()})
@@ -52,7 +56,7 @@ def join_thermo(**segments: ArrayData) -> ArrayData:
 @calcfunction
 def join_flags(**segments: Dict) -> Dict:
     """Limits that a run went beyond in any of its segments, from the `results` of those."""
-    runs = [run for name in sorted(segments) for run in segments[name]['runs']]
+    runs = [run for name in segments_in_order(segments) for run in segments[name]['runs']]
     return Dict({'flags': [flag for run in runs for flag in run.get('flags', [])]})
 
 
@@ -92,13 +96,20 @@ class MdWorkChain(RestartWorkChain):
             'thermo', valid_type=ArrayData, required=False, help='Thermo of the whole run; arrays run_000_time_ps, ….'
         )
         spec.output(
+            'deviations',
+            valid_type=ArrayData,
+            required=False,
+            help='Committee deviations of the whole run; arrays run_000_max_devi_f in eV/Å, ….',
+        )
+        spec.output(
             'flags',
             valid_type=Dict,
             required=False,
             help='`flags` of all jobs: limits that the run went beyond; there is none if it kept them all.',
         )
         spec.expose_outputs(
-            LammpsCalculation, exclude=('thermo', 'remote_folder', 'retrieved', 'remote_stash', 'candidates')
+            LammpsCalculation,
+            exclude=('thermo', 'deviations', 'remote_folder', 'retrieved', 'remote_stash', 'candidates'),
         )
         spec.exit_code(
             320,
@@ -120,8 +131,9 @@ class MdWorkChain(RestartWorkChain):
         """Take the inputs of the job; go on from an earlier run if one is given."""
         super().setup()
         self.ctx.inputs = AttributeDict(self.exposed_inputs(LammpsCalculation, 'lammps'))
-        self.ctx.folders = [self.inputs.earlier[name] for name in sorted(self.inputs.get('earlier', {}))]
+        self.ctx.folders = [self.inputs.earlier[name] for name in segments_in_order(self.inputs.get('earlier', {}))]
         self.ctx.thermos = []
+        self.ctx.deviations = []
         self.ctx.flagged = []
         self.ctx.last_step = None
         self.ctx.times = 0
@@ -146,6 +158,7 @@ class MdWorkChain(RestartWorkChain):
                 return f'going on from step {step.value}'
             self.ctx.folders.pop()
         self.ctx.thermos.clear()
+        self.ctx.deviations.clear()
         return 'there is no restart file: beginning anew'
 
     def inspect_process(self) -> Any:
@@ -155,6 +168,8 @@ class MdWorkChain(RestartWorkChain):
             self.ctx.folders.append(calculation.outputs.remote_folder)
         if 'thermo' in calculation.outputs:
             self.ctx.thermos.append(calculation.outputs.thermo)
+        if 'deviations' in calculation.outputs:
+            self.ctx.deviations.append(calculation.outputs.deviations)
         if 'results' in calculation.outputs:
             results = calculation.outputs.results
             if any(run.get('flags') for run in results.get('runs', [])):
@@ -207,10 +222,10 @@ class MdWorkChain(RestartWorkChain):
         """
         name = run_folder(0)
         having = [f for f in self.ctx.folders if name in f.listdir() and DUMP in f.listdir(name)]
-        for number, folder in enumerate(having):
-            self.out(f'trajectories.s{number:03d}', folder)
+        for name, folder in named(having).items():
+            self.out(f'trajectories.{name}', folder)
         if self.ctx.flagged:
-            self.out('flags', join_flags(**{f's{number:03d}': node for number, node in enumerate(self.ctx.flagged)}))
-        if self.ctx.thermos:
-            thermos = {f's{number:03d}': node for number, node in enumerate(self.ctx.thermos)}
-            self.out('thermo', self.ctx.thermos[0] if len(thermos) == 1 else join_thermo(**thermos))
+            self.out('flags', join_flags(**named(self.ctx.flagged)))
+        for output, series in (('thermo', self.ctx.thermos), ('deviations', self.ctx.deviations)):
+            if series:
+                self.out(output, series[0] if len(series) == 1 else join_series(**named(series)))

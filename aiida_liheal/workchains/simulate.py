@@ -162,8 +162,8 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     ) -> dict[str, Any]:
         """Settings of one protocol with overrides laid over them.
 
-        A setting that excludes others takes their place: who gives a rate need not take back the protocol's flux. Of a
-        crystal of another shape than the protocol's, settings that it does not have are left out.
+        A setting that excludes others takes their place: who gives a rate need not take back the protocol's flux. What
+        the protocol says of a crystal of another shape is left out where this one has no such setting.
 
         Raises ValueError for an unknown protocol, override or shape.
         """
@@ -174,11 +174,11 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             given = [key for key in keys if chosen.get(key) is not None]
             if given:
                 inputs['settings'] = settings = {k: v for k, v in settings.items() if k in given or k not in keys}
-        shape = changes.get('crystal', {}).get('shape')
-        before = super().get_protocol_inputs(protocol)['crystal'].get('shape', DEFAULT_SHAPES[cls._kind])
-        if shape in SHAPES and shape != before:
-            known = SHAPES[shape].model_fields
-            inputs['crystal'] = {k: v for k, v in inputs['crystal'].items() if k in known or k in changes['crystal']}
+        crystal = inputs['crystal']
+        shape = crystal.get('shape', DEFAULT_SHAPES[cls._kind])
+        if shape in SHAPES:
+            asked = changes.get('crystal', {})
+            inputs['crystal'] = {k: v for k, v in crystal.items() if k in SHAPES[shape].model_fields or k in asked}
         return inputs
 
     @classmethod

@@ -12,6 +12,7 @@ from aiida_liheal.structures.perturb import perturbed_bulk
 
 #: Enough to write a deck with.
 MEAM = potential_spec('meam', ['Li'], ['library.meam'])
+SLAB = SlabSettings(size=(6, 4), n_layers=6, n_fixed_layers=2, height_above_A=60)
 
 
 def line(deck, start):
@@ -85,7 +86,7 @@ class TestSettings:
             validate('deposit', {**values, 'rate_Li_per_ps': 5000}).schedule(100)
 
     def test_a_stream_without_room(self):
-        slab, meam = SlabSettings(size=(6, 4), n_layers=6, n_fixed_layers=2, height_above_A=60).build(), MEAM
+        slab, meam = SLAB.build(), MEAM
         values = {'duration_ps': 0.5, 'fixed_below_A': 1, 'seed': 1, 'rate_Li_per_ps': 10}
         with pytest.raises(
             ValueError, match=r'near_A = 6.0 Å: at 3.38 atoms/ps/nm\^2 and 500.0 m/s .* take at most 3.05 Å'
@@ -209,6 +210,32 @@ class TestDecks:
         assert line(first, 'variable ceiling') == line(later, 'variable ceiling')
         # but other thermal noise than the one it began with
         assert line(first, 'fix thermostat') != line(later, 'fix thermostat')
+
+    def test_heal_a_slab_on_fixed_layers(self, slab, meam):
+        """Surface relaxation: nothing falls, the lowest layers stay, walls keep the atoms in."""
+        values = {'duration_ps': 5, 'seed': 1, 'pressure_bar': None, 'fixed_below_A': SLAB.fixed_below_A}
+        settings = validate('heal', values)
+        first = render('heal', settings, slab, meam)
+        assert line(first, 'boundary') == 'boundary p p f'
+        assert line(first, 'group mobile') == 'group mobile subtract all fixed'
+        assert line(first, 'fix move') == 'fix move mobile nve'
+        assert line(first, 'fix walls') == 'fix walls mobile wall/reflect zlo EDGE zhi EDGE'
+        assert line(first, 'fix hold') == 'fix hold fixed setforce 0 0 0'
+        assert line(first, 'thermo_style').endswith(' v_target c_mobile_temp')
+        # the total momentum of what hangs on fixed atoms is not kept
+        assert not line(first, 'fix thermostat').endswith('zero yes')
+        again = render('heal', settings, slab, meam, restart_step=100)
+        assert not [text for text in again.splitlines() if text.startswith(('group', 'velocity'))]
+        # a crystal without fixed atoms and sides has none of this
+        free = render('heal', validate('heal', {'duration_ps': 5, 'seed': 1}), bcc_bulk(), meam)
+        assert not [text for text in free.splitlines() if 'walls' in text or 'fixed' in text or 'mobile' in text]
+
+    def test_heals_that_do_not_fit(self, slab, meam):
+        with pytest.raises(ValueError, match=r'fixed_below_A = 3.0 Å, pressure_bar = 0.0 bar: .* give null for one'):
+            validate('heal', {'duration_ps': 5, 'seed': 1, 'fixed_below_A': 3})
+        values = {'duration_ps': 5, 'seed': 1, 'pressure_bar': None, 'fixed_below_A': 50}
+        with pytest.raises(ValueError, match=r'fixed_below_A = 50.0 Å fixes 144 of 144 atoms'):
+            check('heal', validate('heal', values), slab, meam)
 
     def test_seeds(self, meam):
         decks = [render('heal', validate('heal', {'duration_ps': 5, 'seed': s}), bcc_bulk(), meam) for s in (1, 1, 2)]

@@ -11,7 +11,7 @@ from aiida_liheal.data.frames import FramesData
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.structures.bcc import SlabSettings
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.workchains.md import MdWorkChain, join_thermo, latest_restart
+from aiida_liheal.workchains.md import MdWorkChain, join_series, latest_restart
 
 SLAB = SlabSettings(size=(4, 4), n_layers=6, n_fixed_layers=2, height_above_A=60)
 RUN = {'duration_ps': 2.0, 'fixed_below_A': SLAB.fixed_below_A, 'restart_every_ps': 0.5, 'seed': 7}
@@ -102,7 +102,7 @@ def thermo(*steps, **more):
 def test_thermo_of_segments_is_that_of_one_run():
     """What was done after the restart was done again: the second time counts, and each step is there once."""
     second = thermo(1000, 1500, 2000, run_000_extra=np.zeros(3))
-    joined = join_thermo(s000=thermo(0, 500, 1000, 1500, 1900), s001=second, s002=thermo(1500, 2500))
+    joined = join_series(s000=thermo(0, 500, 1000, 1500, 1900), s001=second, s002=thermo(1500, 2500))
     assert joined.get_array('run_000_step').tolist() == [0, 500, 1000, 1500, 2500]
     assert joined.get_array('run_000_n_atoms').tolist() == [100, 600, 1100, 1600, 2600]
     # a column that only one of them has would have holes
