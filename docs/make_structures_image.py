@@ -90,7 +90,7 @@ def draw(axes: Axes, title: str, values: dict[str, Any]) -> None:
 def main() -> None:
     """Draw all shapes into one picture."""
     figure = plt.figure(figsize=(9, 7.2), layout='constrained')
-    parts = np.atleast_1d(figure.subfigures(len(ROWS), 1, height_ratios=[1, 1.1, 1.6, 1.6]))
+    parts: Any = figure.subfigures(len(ROWS), 1, height_ratios=[1, 1.1, 1.6, 1.6])
     for part, row in zip(parts, ROWS, strict=True):
         for axes, (title, values) in zip(part.subplots(1, len(row)), row.items(), strict=True):
             draw(axes, title.replace('_', ' '), values)
