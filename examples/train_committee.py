@@ -31,7 +31,8 @@ builder = TrainWorkChain.get_builder_from_protocol(
     load_code(args.code),
     {f'shard_{number}': load_node(pk) for number, pk in enumerate(args.frames)},
     seed=args.seed,
-    start_from=load_potentials(args.start_from),
+    # no more potentials than members
+    start_from=dict(list(load_potentials(args.start_from).items())[: args.members]),
     protocol=args.protocol,
     overrides=overrides,
 )

@@ -177,9 +177,9 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             for name, shard in (inputs.get(port) or {}).items()
         }
         start_from = inputs.get('start_from') or {}
-        if problem := check_committee(inputs['train']['settings'], given, start_from):
+        n_members = inputs['train']['n_members'].value
+        if problem := check_committee(inputs['train']['settings'], given, start_from, n_members):
             return f'train: {problem}'
-        n_members = inputs['train']['n_members'].value if 'n_members' in inputs.get('train', {}) else 4
         if n_members < 2:
             return f'train.n_members is {n_members}; a committee that can disagree needs 2, better 4'
         # the committee is yet to be trained; what can be said of it is its elements

@@ -22,6 +22,7 @@ from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.learn import LearnWorkChain, round_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, fill
+from aiida_liheal.workchains.train import TrainWorkChain
 
 __all__ = ('QuickstartWorkChain', 'StructureSettings', 'make_structures')
 
@@ -142,6 +143,10 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
             Laid over the protocol: `structures`, and `learn`, `deposit`, `heal` as the overrides of those verbs.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
+        # the committee that is refined may be smaller than the one that there is
+        train = LearnWorkChain.get_protocol_inputs('fast', inputs['learn'])['train']
+        n_members = TrainWorkChain.get_protocol_inputs('fast', train)['n_members']
+        start_from = {name: start_from[name] for name in sorted(start_from)[:n_members]}
         chosen = StructureSettings.read(inputs['structures'])
         # shapes only, for the builder of `learn` to check its settings by; the real ones are made inside the work chain
         crystal = bcc_bulk(chosen.element, chosen.lattice_constant_A, chosen.bulk_size)

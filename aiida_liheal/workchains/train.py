@@ -64,13 +64,19 @@ def summarise_committee(**summaries: Dict) -> Dict:
 
 
 def check_committee(
-    settings: Dict, frames: Mapping[str, FramesData], start_from: Mapping[str, PotentialData]
+    settings: Dict, frames: Mapping[str, FramesData], start_from: Mapping[str, PotentialData], n_members: int
 ) -> str | None:
-    """What is wrong with training members on these frames, each from its potential; None if nothing is."""
+    """What is wrong with training so many members on these frames, each from its potential; None if nothing is."""
     checked = DpTrainSettings.model_validate({**settings.get_dict(), 'seed': 0})
     for name in start_from:
         if not re.fullmatch(r'm(0|[1-9]\d*)', name):
             return f'start_from.{name}: members are called m0, m1, …'
+    beyond = sorted(name for name in start_from if int(name[1:]) >= n_members)
+    if beyond:
+        return (
+            f'start_from names {", ".join(beyond)}, but n_members is {n_members} (m0 to m{n_members - 1}): give fewer '
+            'potentials or raise n_members'
+        )
     for name, potential in sorted(start_from.items()):
         if problem := check_training(checked, frames, potential):
             return f'{name}: {problem}'
@@ -191,9 +197,11 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
 
     @classmethod
     def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
-        if not {'settings', 'frames'} <= set(inputs):
+        if not {'settings', 'frames', 'n_members'} <= set(inputs):
             return None  # told by the ports themselves, or left out where they are exposed
-        return check_committee(inputs['settings'], inputs['frames'], inputs.get('start_from') or {})
+        return check_committee(
+            inputs['settings'], inputs['frames'], inputs.get('start_from') or {}, inputs['n_members'].value
+        )
 
     @classmethod
     def get_builder_from_protocol(

@@ -204,7 +204,9 @@ def test_no_two_steps_share_a_seed():
     assert len(seeds) == 4
 
 
-def test_learning_that_makes_no_sense_is_refused_at_the_start(refusal, codes, li_frames, meam_potential):
+def test_learning_that_makes_no_sense_is_refused_at_the_start(
+    refusal, codes, li_frames, meam_potential, tiny_committee
+):
     """Also what only a later step would stumble on, after hours of labels."""
 
     def message(**changes):
@@ -223,6 +225,7 @@ def test_learning_that_makes_no_sense_is_refused_at_the_start(refusal, codes, li
     assert 'seed is -1' in message(seed=Int(-1))
     assert 'converged_failed_share' in message(convergence=Dict({'converged_failed_share': 2.0}))
     assert "train: m0: start_from is a potential of kind 'meam'" in message(start_from={'m0': meam_potential})
+    assert 'train: start_from names m10, but n_members is' in message(start_from={'m10': tiny_committee['m0']})
     weights = Dict({'n_steps': 5, 'domain_weights': {'wire': 1.0}})
     assert 'train: domain_weights names wire' in message(train__settings=weights)
     assert 'explore: structures and stage must name the same systems; wire' in message(

@@ -135,13 +135,15 @@ def test_no_frames_are_refused(refusal, training):
 def test_potentials_to_start_from_are_checked_before_any_is_trained(
     refusal, training, tiny_committee, meam_potential, li_frames
 ):
-    """A committee whose third member does not fit is refused as a whole."""
-    message = refusal(TrainWorkChain, **training(), start_from={**tiny_committee, 'm2': meam_potential})
-    assert "m2: start_from is a potential of kind 'meam'" in message
+    """A committee with one member that does not fit, or that would not be trained, is refused as a whole."""
+    message = refusal(TrainWorkChain, **training(), start_from={'m0': tiny_committee['m0'], 'm1': meam_potential})
+    assert "m1: start_from is a potential of kind 'meam'" in message
     message = refusal(TrainWorkChain, **training(axis=3), start_from=tiny_committee)
     assert 'm0: start_from was trained with axis = 2, the settings say 3' in message
     message = refusal(TrainWorkChain, **training(), start_from={'best': tiny_committee['m0']})
     assert 'start_from.best: members are called m0, m1' in message
+    message = refusal(TrainWorkChain, **{**training(), 'n_members': Int(1)}, start_from=tiny_committee)
+    assert 'start_from names m1, but n_members is 1 (m0 to m0): give fewer potentials or raise n_members' in message
     inputs = {**training(), 'frames': {'new': FramesData(li_frames)}}
     assert "shard 'new' (2 frames) has no energies and forces" in refusal(TrainWorkChain, **inputs)
 
