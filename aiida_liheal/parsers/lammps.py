@@ -56,6 +56,7 @@ COLUMNS = {
     'c_mobile_temp': 'mobile_temperature_K',
     'v_ceiling': 'thermostat_ceiling_A',
     'v_inserted': 'n_inserted',
+    'v_height': 'film_height_A',
     'v_target': 'target_temperature_K',
     'c_surface_temp': 'surface_temperature_K',
     'v_placed_x': 'placed_x_A',
@@ -63,6 +64,17 @@ COLUMNS = {
     'v_placed_z': 'placed_z_A',
     'c_placed_pe': 'placed_energy_eV',
     'Fmax': 'max_force_eV_per_A',
+}
+#: Exit code by how a run ended, the most telling first; a run that finished has none.
+_CODES = {
+    'stopped': 'ERROR_BEYOND_LIMIT',
+    'unbalanced': 'ERROR_ATOM_BALANCE',
+    'failed': 'ERROR_LAMMPS',
+    'exploded': 'ERROR_EXPLODED',
+    'no_space': 'ERROR_NO_SPACE',
+    'walltime': 'ERROR_WALLTIME',
+    'interrupted': 'ERROR_INTERRUPTED',
+    'missing': 'ERROR_NO_OUTPUT',
 }
 _NO_SPACE = re.compile('No space left on device|Disk quota exceeded|File too large|I/O error while writing')
 # what programs and shells say when they end badly, but for what TensorFlow says of a missing GPU
@@ -116,6 +128,8 @@ class LammpsParser(Parser):
         scheduler = self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt'
         complaints = [self.temporary / name / 'lmp.out', folder / 'lmp.err', root / scheduler]
         record = self._status(log, run, complaints)
+        if log is not None and record['status'] == 'finished' and isinstance(run, TrajectorySettings):
+            record['ended_by'] = self._ended_by(log, run, structure)
         n_start = int(self.structures.counts[structure])
         if self.limits is not None and log is not None:
             record |= self._hold(self.limits, record, passed(self.limits, log.thermo, devi, n_start))
@@ -158,6 +172,13 @@ class LammpsParser(Parser):
         if log.finished:
             return {**record, 'status': 'walltime' if log.walltime_reached else 'finished'}
         return {**record, 'status': 'interrupted', 'cause': cause}
+
+    def _ended_by(self, log: Log, run: TrajectorySettings, structure: int) -> str:
+        """The rule that ended a run: time, or one of those of a deposition."""
+        if not isinstance(run, DepositSettings):
+            return 'time'
+        edges = self.structures.cells[structure]
+        return run.ended_by(float(edges[0, 0] * edges[1, 1]) / 100, log.halted_by)
 
     def _hold(self, limits: Limits, record: dict[str, Any], beyond: list[Passed]) -> dict[str, Any]:
         """Flag the limits that a run went beyond; one that was to be stopped there ends with them."""
@@ -232,51 +253,30 @@ class LammpsParser(Parser):
 
     def _exit_code(self, runs: list[dict[str, Any]]) -> ExitCode | None:
         """The exit code of the job: a pack is fine if one of its runs gave something, a single run must have ended."""
-        codes = self.exit_codes
         by_status: dict[str, list[dict[str, Any]]] = {}
         for record in runs:
             by_status.setdefault(record['status'], []).append(record)
-        if len(by_status.get('missing', [])) == len(runs):
-            return codes.ERROR_NO_OUTPUT.format(cause=runs[0]['cause'] or 'nothing was written')
-        if self.settings.trust is not None:
+        if self.settings.trust is not None and set(by_status) != {'missing'}:
             # exploration: runs that blew up are counted as failed frames; only a pack without any frame is an error
-            if any(
-                record.get('n_accurate', 0) + record.get('n_candidate', 0) + record.get('n_failed', 0)
-                for record in runs
-            ):
+            if any(record['n_accurate'] + record['n_candidate'] + record['n_failed'] for record in runs):
                 return None
-            return codes.ERROR_LAMMPS.format(n_failed=len(runs), n_runs=len(runs), cause=_first_cause(runs))
-        if 'stopped' in by_status:
-            return codes.ERROR_BEYOND_LIMIT.format(cause=by_status['stopped'][0]['cause'])
-        if 'unbalanced' in by_status:
-            return codes.ERROR_ATOM_BALANCE.format(cause=by_status['unbalanced'][0]['cause'])
-        if 'failed' in by_status:
-            first = by_status['failed'][0]
-            if 'restart_step' in self.node.inputs and not first['n_steps_done'] and 'estart' in first['cause']:
-                step = self.node.inputs.restart_step.value
-                return codes.ERROR_RESTART_UNREADABLE.format(step=step, cause=first['cause'])
-            return codes.ERROR_LAMMPS.format(
-                n_failed=len(by_status['failed']), n_runs=len(runs), cause=_first_cause(by_status['failed'])
-            )
-        if 'exploded' in by_status:
-            first = by_status['exploded'][0]
-            return codes.ERROR_EXPLODED.format(step=first['last_step'], cause=first['cause'])
-        for status, code in (
-            ('no_space', codes.ERROR_NO_SPACE),
-            ('walltime', codes.ERROR_WALLTIME),
-            ('interrupted', codes.ERROR_INTERRUPTED),
-        ):
+            return self._code('ERROR_LAMMPS', runs, len(runs))
+        for status, code in _CODES.items():
             if status in by_status:
-                first = by_status[status][0]
-                cause = first['cause'] or 'nothing says why'
-                return code.format(step=first['last_step'], wanted=first['n_steps'], cause=cause)
-        if 'missing' in by_status:
-            return codes.ERROR_NO_OUTPUT.format(cause=by_status['missing'][0]['cause'] or 'nothing was written')
+                return self._code(code, by_status[status], len(runs))
         return None
 
-
-def _first_cause(records: list[dict[str, Any]]) -> str:
-    return next((record['cause'] for record in records if record.get('cause')), 'no cause in the log')
+    def _code(self, name: str, records: list[dict[str, Any]], n_runs: int) -> ExitCode:
+        """An exit code told by the first of the runs that ended so."""
+        first = records[0]
+        silent = 'nothing was written' if name == 'ERROR_NO_OUTPUT' else 'nothing says why'
+        cause = next((record['cause'] for record in records if record.get('cause')), silent)
+        step = first.get('last_step')
+        if name == 'ERROR_LAMMPS' and 'restart_step' in self.node.inputs and 'estart' in cause and not step:
+            name, step = 'ERROR_RESTART_UNREADABLE', self.node.inputs.restart_step.value
+        return self.exit_codes[name].format(
+            cause=cause, step=step, wanted=first.get('n_steps'), n_failed=len(records), n_runs=n_runs
+        )
 
 
 def _complaint(paths: list[Path], anything: bool = False) -> str:
