@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ('cli', 'own_configuration')
+__all__ = ('cli', 'let_readers_go', 'own_configuration')
+
+
+class _Pipe(io.FileIO):
+    """A stream whose reader may go away, as `head` does: what is still written goes nowhere, and nothing stops."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(content)
+
+
+def let_readers_go() -> None:
+    """Let whoever reads our output stop reading. A signal would do, but end a process that runs here half way."""
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if not stream.isatty():
+            raw = _Pipe(stream.fileno(), 'w', closefd=False)
+            wrapped = io.TextIOWrapper(
+                io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=name == 'stderr'
+            )
+            setattr(sys, name, wrapped)
 
 
 def own_configuration(arguments: list[str]) -> Path | None:
@@ -29,6 +56,7 @@ def own_configuration(arguments: list[str]) -> Path | None:
 
 def cli() -> None:
     """Run the command line."""
+    let_readers_go()
     # the daemon is started as `verdi`, which is beside this program also when its environment is not activated
     here = str(Path(sys.executable).parent)
     os.environ['PATH'] = os.pathsep.join([here, os.environ.get('PATH', os.defpath)])
