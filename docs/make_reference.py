@@ -42,6 +42,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.lammps import JobSettings
     from aiida_liheal.lammps.kinds import (
         DepositSettings,
+        DiffuseSettings,
         ExploreSettings,
         HealSettings,
         SlideSettings,
@@ -74,6 +75,7 @@ def models() -> dict[type[BaseModel], str]:
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
         ValleyRunSettings: '`settings` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         SlideSettings: '`slide` of `liheal.valley` (without `seed` and `fixed_below_A`)',
+        DiffuseSettings: '`settings` of `liheal.diffuse` (without `seed` and `temperature_K`)',
         JobSettings: '`settings` of `liheal.lammps`',
         Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.protocol import ProtocolMixin
 
 __all__ = ('PackedWorkChain', 'Run', 'members', 'outputs_of', 'pack_runs', 'runs_of')
@@ -51,7 +52,7 @@ def outputs_of(jobs: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, results and thermo of jobs as arguments of a calcfunction, for `runs_of` to read there."""
     nodes = {}
     for name, job in jobs.items():
-        nodes[f'settings_{name}'] = job.inputs.settings
+        nodes[f'settings_{name}'] = PackedWorkChain.packed_settings(job)
         for output in ('results', 'thermo'):
             if output in job.outputs:
                 nodes[f'{output}_{name}'] = job.outputs[output]
@@ -105,23 +106,35 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
             valid_type=Int,
             default=lambda: Int(100),
             validator=lambda node, _: f'runs_per_job is {node.value}; allowed is 1 or more' if node.value < 1 else None,
-            help='Most runs that one job does, one after another.',
+            help='Most runs that one job does, one after another. With 1, a run that is interrupted goes on by itself.',
         )
         spec.exit_code(310, 'ERROR_JOB_FAILED', message='{causes}; the outputs hold what there is')
 
-    def submit_runs(self, key: str, structures: FramesData, settings: Dict) -> Any:
-        """Submit the jobs that do the runs of `settings`; they come to `ctx.<key>`."""
+    @staticmethod
+    def packed_settings(job: Any) -> Dict:
+        """Settings of a job, or of a work chain that runs one until it is done."""
+        return job.inputs.settings if 'settings' in job.inputs else job.inputs.lammps.settings
+
+    @staticmethod
+    def trajectories_of(job: Any) -> dict[str, Any]:
+        """Folders with the trajectory of a job, or of a work chain that ran several in turn."""
+        return dict(job.outputs.trajectories) if 'trajectories' in job.outputs else {'s000': job.outputs.remote_folder}
+
+    def submit_runs(self, key: str, structures: FramesData, settings: Dict, goes_on: bool = False) -> Any:
+        """Submit the jobs that do the runs of `settings`; they come to `ctx.<key>`.
+
+        With `goes_on` and one run a job, each is a work chain that goes on with it after an interruption.
+        """
         awaited = {}
         for name, pack in sorted(pack_runs(settings, self.inputs.runs_per_job).items()):
             inputs = self.exposed_inputs(LammpsCalculation, 'lammps')
             inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': f'{key}_{name}'}
-            job = self.submit(
-                LammpsCalculation,
-                **inputs,
-                structures=structures,
-                potentials=self.inputs.potentials,
-                settings=pack,
-            )
+            inputs |= {'structures': structures, 'potentials': self.inputs.potentials, 'settings': pack}
+            if goes_on and self.inputs.runs_per_job.value == 1:
+                metadata = {'call_link_label': inputs['metadata'].pop('call_link_label')}
+                job = self.submit(MdWorkChain, lammps=inputs, metadata=metadata)
+            else:
+                job = self.submit(LammpsCalculation, **inputs)
             self.report(f'{key}: {len(pack["runs"])} runs in {job.process_label}<{job.pk}>')
             awaited[f'{key}.{name}'] = job
         return ToContext(**awaited)

@@ -22,9 +22,25 @@ def test_dry_run_of_valley(invoke, codes, potential, n_nodes):
     assert n_nodes() == before
 
 
+def test_dry_run_of_diffuse(invoke, codes, potential, n_nodes):
+    before = n_nodes()
+    options = ['-s', 'temperatures_K=[50, 450]', '-o', 'max_wallclock_seconds=3600']
+    status, output = invoke('launch', 'diffuse', '--potential', potential.pk, *options, '-n')
+    assert status == 0
+    table = rows(output)
+    assert table['atoms'].startswith('1800 ')
+    assert 'at 50, 450 K' in table['runs']
+    assert table['jobs'].startswith('3 ')
+    assert table['steps'].startswith('110000 ')
+    assert table['max_wallclock_seconds'].startswith('3600')
+    assert n_nodes() == before
+
+
 @pytest.mark.parametrize(
     ('verb', 'change', 'parts'),
     [
+        ('diffuse', 'settings.duration_ps=12', ['leaves 4 frames', 'at least 10']),
+        ('diffuse', 'temperatures_K=[-5]', ['temperature_K = -5', 'K']),
         ('valley', 'angles_deg=[10]', ['angle_deg = 10', 'degrees']),
         ('valley', 'settings.max_steps=0', ['max_steps = 0', 'greater than or equal to 1']),
         ('valley', 'angle=10', ['unknown override angle', 'angles_deg']),

@@ -1,8 +1,9 @@
 """Every kind of LAMMPS run: its settings in one module here, its deck in `templates/KIND.in.j2`."""
 
-from aiida_liheal.lammps.kinds import deposit, explore, heal, slide, valley
+from aiida_liheal.lammps.kinds import deposit, diffuse, explore, heal, slide, valley
 from aiida_liheal.lammps.kinds.base import DeckKind
 from aiida_liheal.lammps.kinds.deposit import DepositSettings, InsertionSchedule
+from aiida_liheal.lammps.kinds.diffuse import DiffuseSettings
 from aiida_liheal.lammps.kinds.explore import ExploreSettings
 from aiida_liheal.lammps.kinds.heal import HealSettings
 from aiida_liheal.lammps.kinds.slide import SlideSettings
@@ -12,6 +13,7 @@ __all__ = (
     'DECKS',
     'DeckKind',
     'DepositSettings',
+    'DiffuseSettings',
     'ExploreSettings',
     'HealSettings',
     'InsertionSchedule',
@@ -26,4 +28,5 @@ DECKS: dict[str, DeckKind] = {
     'heal': heal.KIND,
     'valley': valley.KIND,
     'slide': slide.KIND,
+    'diffuse': diffuse.KIND,
 }
