@@ -18,6 +18,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.select import select_candidates
 from aiida_liheal.sampling.stages import SystemStage, plan_runs
 from aiida_liheal.sampling.trust import Trust, TrustLevels
+from aiida_liheal.workchains.ports import add_seed, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = ('ExploreWorkChain', 'check_systems', 'plan_exploration', 'select_frames')
@@ -145,17 +146,10 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
         spec.input(
             'max_candidates',
             valid_type=Int,
-            validator=lambda node, _: (
-                f'max_candidates is {node.value}; allowed is 1 or more' if node.value < 1 else None
-            ),
+            validator=whole_number('max_candidates'),
             help='Most frames that are chosen, over all systems.',
         )
-        spec.input(
-            'seed',
-            valid_type=Int,
-            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
-            help='Seed of the runs and of the choice.',
-        )
+        add_seed(spec, 'Seed of the runs and of the choice.')
         spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.run_systems, cls.select)
         spec.output_namespace(

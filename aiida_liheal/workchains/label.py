@@ -10,6 +10,7 @@ from aiida.orm import Code, Dict, Float, Int, Str
 
 from aiida_liheal.calculations.gpaw import GpawCalculation
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.workchains.ports import add_max_at_once, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = ('ENGINES', 'LabelWorkChain', 'split_frames', 'summarise_labels')
@@ -99,16 +100,10 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             'batch_size',
             valid_type=Int,
             default=lambda: Int(64),
-            validator=lambda node, _: f'batch_size is {node.value}; allowed is 1 or more' if node.value < 1 else None,
+            validator=whole_number('batch_size'),
             help='Most frames of one job.',
         )
-        spec.input(
-            'max_at_once',
-            valid_type=Int,
-            required=False,
-            validator=lambda node, _: f'max_at_once is {node.value}; allowed is 1 or more' if node.value < 1 else None,
-            help='Most jobs that run side by side; all of them if not given.',
-        )
+        add_max_at_once(spec, 'jobs')
         spec.input(
             'allowed_failures',
             valid_type=Float,
@@ -122,9 +117,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             'max_iterations',
             valid_type=Int,
             default=lambda: Int(5),
-            validator=lambda node, _: (
-                f'max_iterations is {node.value}; allowed is 1 or more' if node.value < 1 else None
-            ),
+            validator=whole_number('max_iterations'),
             help='Most jobs that one batch gets, the first one included, when they are interrupted.',
         )
         spec.inputs.validator = cls._validate_inputs

@@ -18,6 +18,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.trust import TrustCounts
 from aiida_liheal.workchains.explore import ExploreWorkChain, check_systems
 from aiida_liheal.workchains.label import LabelWorkChain
+from aiida_liheal.workchains.ports import add_seed, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, fill
 from aiida_liheal.workchains.train import TrainWorkChain, check_committee
 
@@ -98,7 +99,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
         spec.input(
             'n_rounds',
             valid_type=Int,
-            validator=lambda node, _: f'n_rounds is {node.value}; allowed is 1 or more' if node.value < 1 else None,
+            validator=whole_number('n_rounds'),
             help='Most rounds.',
         )
         spec.input(
@@ -114,12 +115,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             default=lambda: Bool(True),
             help='Whether a round starts from the potentials of the one before; else each begins anew.',
         )
-        spec.input(
-            'seed',
-            valid_type=Int,
-            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
-            help='Seed of everything random in all rounds.',
-        )
+        add_seed(spec, 'Seed of everything random in all rounds.')
         spec.inputs.validator = cls._validate_inputs
         spec.outline(
             cls.setup,

@@ -21,6 +21,7 @@ from aiida_liheal.structures.settings import Element, Settings
 from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.learn import LearnWorkChain, round_seed
+from aiida_liheal.workchains.ports import add_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, fill
 from aiida_liheal.workchains.train import TrainWorkChain
 
@@ -102,7 +103,7 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
             validator=settings_validator(StructureSettings),
             help='Structures to label and to explore from (see `StructureSettings`).',
         )
-        spec.input('seed', valid_type=Int, help='Seed of everything random.')
+        add_seed(spec, 'Seed of everything random.')
         spec.expose_inputs(LearnWorkChain, namespace='learn', exclude=('seed', 'to_label'))
         spec.inputs['learn'].validator = None
         # the structures are made here, from `structures`

@@ -22,6 +22,7 @@ from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 from aiida_liheal.structures.shapes import SHAPES, Shape, read_shape
 from aiida_liheal.workchains.md import MdWorkChain
+from aiida_liheal.workchains.ports import add_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = (
@@ -91,12 +92,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             validator=cls._validate_settings,
             help=f'Settings of the run, without its seed; keys carry their units (kind `{cls._kind}`).',
         )
-        spec.input(
-            'seed',
-            valid_type=Int,
-            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
-            help='Seed of velocities, thermal noise and places of insertion, all derived from it.',
-        )
+        add_seed(spec, 'Seed of velocities, thermal noise and places of insertion, all derived from it.')
         spec.input_namespace(
             'potentials',
             valid_type=PotentialData,

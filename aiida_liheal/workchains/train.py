@@ -26,6 +26,7 @@ from aiida_liheal.calculations.dp_train import DpTrainCalculation, check_trainin
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.seeds import derive_seed
+from aiida_liheal.workchains.ports import add_max_at_once, add_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 from aiida_liheal.workchains.restart import RestartWorkChain
 
@@ -141,12 +142,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             validator=cls._validate_settings,
             help='Settings of each training (see `DpTrainSettings`), without its seed.',
         )
-        spec.input(
-            'seed',
-            valid_type=Int,
-            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
-            help='Seed of the committee; those of the members are derived from it.',
-        )
+        add_seed(spec, 'Seed of the committee; those of the members are derived from it.')
         spec.input(
             'n_members',
             valid_type=Int,
@@ -158,13 +154,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             ),
             help='Number of members.',
         )
-        spec.input(
-            'max_at_once',
-            valid_type=Int,
-            required=False,
-            validator=lambda node, _: f'max_at_once is {node.value}; allowed is 1 or more' if node.value < 1 else None,
-            help='Most trainings that run side by side; all of them if not given.',
-        )
+        add_max_at_once(spec, 'trainings')
         spec.input_namespace(
             'start_from',
             valid_type=PotentialData,
