@@ -16,7 +16,7 @@ from aiida.orm import ArrayData, Dict, RemoteData
 from aiida_liheal.calculations.common import define_options, job_validator, settings_validator
 from aiida_liheal.calculations.dp_settings import DpTrainSettings, architecture_of, training_input
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.data.potential import PotentialData, type_map
 from aiida_liheal.sampling.holdout import split_holdout
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.formats import write_deepmd_npy
@@ -51,6 +51,13 @@ def check_training(
         strange = sorted(set(shard.elements) - set(start_from.elements))
         if strange:
             return f'shard {name!r} holds {", ".join(strange)}; start_from knows {", ".join(start_from.elements)} only'
+    known = type_map(start_from.read('frozen'))
+    # weights are taken over type by type, whatever the types are called
+    if known is not None and known != start_from.elements:
+        return (
+            f'the types of the model of start_from are {", ".join(known)}, its elements are '
+            f'{", ".join(start_from.elements)}; to train on from it they must be the same in the same order'
+        )
     if start_from.training_input is None:
         return None
     try:

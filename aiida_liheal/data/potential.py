@@ -14,7 +14,7 @@ from aiida.orm import Data
 
 from aiida_liheal.lammps.potentials import PotentialSpec, potential_spec
 
-__all__ = ('PotentialData', 'check_frozen_model', 'committee_spec')
+__all__ = ('PotentialData', 'check_elements', 'check_frozen_model', 'committee_spec', 'type_map')
 
 #: Names that a frozen DeePMD-kit graph of the TensorFlow backend holds, as bytes in its protobuf.
 _GRAPH_MARKS = (b'model_attr/tmap', b'model_attr/model_type', b'descrpt_attr/rcut')
@@ -46,16 +46,23 @@ def check_frozen_model(content: bytes, name: str = 'the file') -> None:
         )
 
 
+def type_map(content: bytes) -> tuple[str, ...] | None:
+    """Elements that a frozen model knows, in the order of its types; None if they are not where they should be."""
+    # the node `tmap` of the graph: a constant string, the symbols with blanks between them
+    found = re.search(rb'model_attr/tmap\x12\x05Const.{0,40}?\x08\x07\x12\x00B(.)', content, re.DOTALL)
+    if found is None:
+        return None
+    return tuple(content[found.end() : found.end() + found[1][0]].decode(errors='replace').split())
+
+
 def check_elements(content: bytes, elements: Sequence[str], name: str = 'the file') -> None:
     """Raise ValueError if a frozen model does not know an element.
 
     LAMMPS finds this out for the member of a committee that drives, and not for the others.
     """
-    # the node `tmap` of the graph: a constant string, the symbols with blanks between them
-    found = re.search(rb'model_attr/tmap\x12\x05Const.{0,40}?\x08\x07\x12\x00B(.)', content, re.DOTALL)
-    if found is None:
+    known = type_map(content)
+    if known is None:
         return
-    known = content[found.end() : found.end() + found[1][0]].decode(errors='replace').split()
     strange = [element for element in elements if element not in known]
     if strange:
         raise ValueError(f'{name} knows {", ".join(known)}, not {", ".join(strange)}: elements = {list(elements)}')

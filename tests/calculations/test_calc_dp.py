@@ -121,6 +121,16 @@ def test_training_from_a_potential(prepare, training, tiny_committee):
     assert 'start.pb' in calcinfo.provenance_exclude_list
 
 
+def test_training_from_a_model_of_other_types_is_refused(refusal, training, tiny_committee):
+    """Weights are taken over type by type: LAMMPS asks for names, the training does not."""
+    sodium = b'\x00B\x02Na'
+    frozen = tiny_committee['m0'].read('frozen').replace(b'\x00B\x02Li', sodium)
+    start = PotentialData(kind='deepmd', elements=['Na'], files={'frozen': frozen})
+    start.base.attributes.set('elements', ['Li'])
+    message = refusal(DpTrainCalculation, **training(), start_from=start)
+    assert 'the types of the model of start_from are Na, its elements are Li' in message
+
+
 def test_training_that_goes_on(prepare, training, tiny_committee, aiida_localhost):
     """The last checkpoint is copied, and it wins over the potential that the training began from."""
     remote = RemoteData(remote_path='/scratch/job', computer=aiida_localhost)

@@ -9,7 +9,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm import load_node
 
 from aiida_liheal.data.builtin import builtin_card, builtin_committee
-from aiida_liheal.data.potential import PotentialData, check_frozen_model, committee_spec
+from aiida_liheal.data.potential import PotentialData, check_frozen_model, committee_spec, type_map
 
 
 @pytest.fixture
@@ -148,6 +148,25 @@ def of_sodium(frozen):
     changed = frozen.replace(b'\x00B\x02Li', b'\x00B\x02Na')
     assert changed != frozen
     return changed
+
+
+def test_the_types_of_a_model(frozen, compressed):
+    """Read from the graph: LAMMPS takes them in any order, and only some of them."""
+    assert type_map(frozen) == type_map(compressed) == ('Li',)
+    # one symbol more, and the lengths of all messages around it
+    two = builtin_committee()['m0'].read('frozen')
+    two = two.replace(
+        b'\n:\n\x0fmodel_attr/tmap\x12\x05Const*\x13\n\x05value\x12\nB\x08\x08\x07\x12\x00B\x02Li',
+        b'\n=\n\x0fmodel_attr/tmap\x12\x05Const*\x16\n\x05value\x12\x0dB\x0b\x08\x07\x12\x00B\x05Na Li',
+    )
+    check_frozen_model(two)
+    assert type_map(two) == ('Na', 'Li')
+    for elements in (['Li'], ['Li', 'Na']):
+        assert PotentialData(kind='deepmd', elements=elements, files={'frozen': two}).elements == tuple(elements)
+    with pytest.raises(ValueError, match=r"knows Na, Li, not K: elements = \['Li', 'K'\]"):
+        PotentialData(kind='deepmd', elements=['Li', 'K'], files={'frozen': two})
+    for content in builtin_committee().values():
+        assert type_map(content.read('frozen')) == ('Li',)
 
 
 def test_a_model_of_other_elements_is_refused(frozen):
