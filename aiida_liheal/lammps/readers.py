@@ -112,6 +112,8 @@ def parse_log(lines: Iterable[str]) -> Log:
                 values['n_lost'] = values.get('n_lost', 0) + int(match[1]) - int(match[2])
             if 'Wall time limit reached' in line:
                 values['walltime_reached'] = True
+        elif match := _HALT.match(line):
+            values['halted_by'] = match[1]
         elif match := _LOOP.match(line):
             in_block = False
             values['loop_time_s'] = values.get('loop_time_s', 0.0) + float(match[1])

@@ -89,6 +89,142 @@ def test_killed_deposition_goes_on(run_folder, slab, deposit_settings, lmp):
     assert log.thermo['PotEng'][0] == pytest.approx(broken.thermo['PotEng'][broken.thermo['Step'] == step][0])
 
 
+def in_flight(*folders):
+    """Where atoms are that no one has met yet, by step and id: the last word of each step counts."""
+    found = {}
+    for folder in folders:
+        for frame in iter_dump(folder / 'traj.dump'):
+            new = (frame.columns['id'] > 144) & (frame.columns['z'] > 30)
+            ids = frame.columns['id'][new].astype(int).tolist()
+            found[frame.step] = dict(zip(ids, frame.positions[new].tolist(), strict=True))
+    return found
+
+
+def run_until(folder, step):
+    """Run, and kill by SIGKILL once the log is at this step."""
+    process = subprocess.Popen(
+        ['lmp', '-in', 'in.lmp'],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            if (folder / 'log.lammps').exists() and (read_log(folder / 'log.lammps').last_step or 0) >= step:
+                break
+            time.sleep(0.01)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_killed_at_random_it_is_one_run(run_folder, lmp, slab, deposit_settings):
+    """Killed at any steps, the segments are the whole run: each atom at its step, from its place, in every frame once.
+
+    From three patches of different flux, over a substrate with a thermostat of its own.
+    """
+    patches = [
+        {'x_A': [0, 5], 'relative_flux': 3},
+        {'x_A': [8, 12], 'y_A': [2, 9]},
+        {'x_A': [15, 21], 'relative_flux': 0.5},
+    ]
+    settings = deposit_settings(
+        duration_ps=5,
+        dump_every_ps=0.25,
+        restart_every_ps=0.1,
+        thermo_every_ps=0.05,
+        # so fast and so far apart that they do not meet before they land
+        speed_m_per_s=2000,
+        near_A=4.4,
+        source_patches=patches,
+        thermostat='substrate',
+    )
+    whole = run_folder('whole', 'deposit', settings, slab)
+    assert lmp(whole).returncode == 0
+    kills = sorted(np.random.default_rng(20).integers(200, 4800, size=3).tolist())
+    folders, step = [], None
+    for number, kill in enumerate([*kills, None]):
+        folder = run_folder(f's{number}', 'deposit', settings, slab, restart_step=step)
+        if folders:
+            shutil.copy(folders[-1] / f'restart.{step}', folder)
+        folders.append(folder)
+        if kill is None:
+            assert lmp(folder).returncode == 0
+        else:
+            run_until(folder, kill)
+            assert not read_log(folder / 'log.lammps').finished
+            # the newest file may have been cut off by the kill
+            step = restart_steps(path.name for path in folder.iterdir())[-2]
+            assert step > 0
+    one, logs = read_log(whole / 'log.lammps'), [read_log(folder / 'log.lammps') for folder in folders]
+    thermo = merge_thermo([log.thermo for log in logs])
+    for name in ('Step', 'Atoms', 'v_inserted'):
+        assert thermo[name].tolist() == one.thermo[name].tolist()
+    assert balance(folders[-1], settings, slab, logs[-1]) == balance(whole, settings, slab, one)
+    assert balance(whole, settings, slab, one).n_inserted == 20
+    given, got = in_flight(whole), in_flight(*folders)
+    assert sorted(got) == sorted(given) == list(range(0, 5001, 250))
+    assert sum(map(len, given.values())) > 80
+    for time_step, atoms in given.items():
+        assert got[time_step].keys() == atoms.keys()
+        for number, place in atoms.items():
+            assert got[time_step][number] == pytest.approx(place, abs=1e-3)
+
+
+def test_atoms_fall_where_the_table_says(run_folder, lmp, slab, deposit_settings):
+    """Nothing from a patch without flux; from the others in proportion to it."""
+    settings = deposit_settings(
+        duration_ps=5,
+        rate_Li_per_ps=8,
+        speed_m_per_s=2000,
+        near_A=3.9,
+        source_table=((1.0,), (0.0,), (3.0,)),
+        dump_every_ps=0.5,
+    )
+    folder = run_folder('table', 'deposit', settings, slab)
+    assert lmp(folder).returncode == 0
+    places = {}
+    for frame in iter_dump(folder / 'traj.dump'):
+        fresh = (frame.columns['id'] > 144) & (frame.columns['z'] > 54)
+        for number, x in zip(frame.columns['id'][fresh], frame.positions[fresh, 0], strict=True):
+            places.setdefault(int(number), x)
+    third = np.floor(np.array(list(places.values())) / (slab.cell[0, 0] / 3)).astype(int)
+    assert len(third) == 40
+    counts = np.bincount(third, minlength=3)
+    assert counts[1] == 0
+    # four standard deviations of a draw of 40
+    assert counts[2] / 40 == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 40) ** 0.5)
+
+
+def test_height_ends_a_run(run_folder, lmp, slab, deposit_settings):
+    """The film is as high as asked for: a run that ended well, told apart from one whose walltime was over."""
+    settings = deposit_settings(
+        duration_ps=50,
+        rate_Li_per_ps=10,
+        speed_m_per_s=2000,
+        near_A=4.4,
+        stop_at_height_A=2.5,
+        dump_every_ps=5,
+        thermo_every_ps=0.5,
+    )
+    folder = run_folder('height', 'deposit', settings, slab, walltime_s=3000)
+    assert lmp(folder).returncode == 0
+    log = read_log(folder / 'log.lammps')
+    assert (log.finished, log.walltime_reached, log.halted_by, log.errors) == (True, False, 'height', [])
+    assert log.last_step % 1000 == 0
+    assert log.last_step < 50_000
+    # the film counts and not what falls from 56 Å above it; at the steps that are looked at, it was lower before
+    looked_at = log.thermo['Step'] % 1000 == 0
+    assert 2.5 <= log.thermo['v_height'][-1] < 15
+    assert (log.thermo['v_height'][looked_at][1:-1] < 2.5).all()
+    assert balance(folder, settings, slab, log).n_lost == 0
+    assert settings.ended_by(3.0, log.halted_by) == 'height'
+
+
 def test_walltime_ends_in_good_order(run_folder, lmp, slab, deposit_settings):
     folder = run_folder('wall', 'deposit', deposit_settings(duration_ps=60, rate_Li_per_ps=0.5), slab, walltime_s=1)
     assert lmp(folder).returncode == 0
@@ -119,6 +255,22 @@ def test_heal_heats_and_goes_on(run_folder, lmp, pressure_bar):
     log = read_log(second / 'log.lammps')
     assert log.thermo['v_target'][[0, -1]] == pytest.approx([105, 200])
     assert log.last_step == 3000
+
+
+def test_a_surface_relaxes_on_fixed_layers(run_folder, lmp, slab):
+    values = {'duration_ps': 1, 'heating_ps': 0.5, 'pressure_bar': None, 'temperature_K': 300, 'seed': 1}
+    settings = validate('heal', {**values, 'fixed_below_A': 2.63, 'dump_every_ps': 0.5, 'restart_every_ps': 0.5})
+    folder = run_folder('whole', 'heal', settings, slab)
+    assert lmp(folder).returncode == 0
+    log = read_log(folder / 'log.lammps')
+    assert (log.finished, log.errors, log.thermo['Atoms'][-1]) == (True, [], 144)
+    assert log.thermo['c_mobile_temp'][-4:].mean() == pytest.approx(300, abs=100)
+    second = run_folder('second', 'heal', settings, slab, restart_step=500)
+    shutil.copy(folder / 'restart.500', second)
+    assert lmp(second).returncode == 0
+    for frame in (*iter_dump(folder / 'traj.dump'), *iter_dump(second / 'traj.dump')):
+        assert frame.positions[:48] == pytest.approx(slab.positions[:48], abs=1e-3)
+        assert frame.step == 0 or not np.allclose(frame.positions[48:], slab.positions[48:], atol=1e-2)
 
 
 def test_run_folder_below_the_job(run_folder, lmp):

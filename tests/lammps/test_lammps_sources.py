@@ -192,7 +192,7 @@ class TestStopRules:
 
     def test_height(self):
         lines = deck(settings(stop_at_height_A=20, duration_ps=2000))
-        assert 'fix height all halt 100 v_height >= 20.0 error soft' in lines
+        assert 'fix height all halt 1000 v_height >= 20.0 error soft' in lines
         assert f'variable height equal "c_top - {round(SLAB.top_A, 6)}"' in lines
         assert settings(stop_at_height_A=20).ended_by(1, 'height') == 'height'
         with pytest.raises(ValueError, match=r'stop_at_height_A = 50.0 Å above the surface at 8.8 Å: .* 4.0 Å higher'):
@@ -201,7 +201,7 @@ class TestStopRules:
     def test_a_patch_ends_before_the_film_reaches_it(self):
         """What grows below a strip grows faster than an even film."""
         lines = deck(settings(source_patches=[{'x_A': [5, 12]}]))
-        assert 'fix clearance all halt 100 v_height >= 46.0 error soft' in lines
+        assert 'fix clearance all halt 1000 v_height >= 46.0 error soft' in lines
         assert not [line for line in deck(settings()) if ' halt ' in line]
 
     def test_refused(self):

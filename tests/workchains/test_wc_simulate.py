@@ -13,12 +13,13 @@ from plumpy import ProcessState
 
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, check_runs
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import committee_spec
+from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.lammps.decks import check, validate
 from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings, bcc_bulk
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.heal import HealWorkChain
-from aiida_liheal.workchains.simulate import build_crystal, frames_from_structure, job_settings
+from aiida_liheal.workchains.simulate import build_crystal, frames_from_structure, job_settings, read_crystal
 
 SLAB = {'size': [6, 4], 'n_layers': 6, 'n_fixed_layers': 2, 'height_above_A': 60.0}
 VOID = {'size': [4, 4, 4], 'void_size': [2, 1, 1]}
@@ -112,9 +113,113 @@ def test_analysis_knows_the_run(codes, meam_potential):
     assert process.analyse() is None
 
 
+def test_every_protocol_fits_its_crystal(meam_potential):
+    """What the protocols say can be built and run: nothing is told by a validator only later."""
+    potential = committee_spec([meam_potential])
+    for process in (DepositWorkChain, HealWorkChain):
+        kind = process._kind
+        for name in process.get_available_protocols():
+            inputs = process.get_protocol_inputs(name)
+            crystal = read_crystal(kind, inputs['crystal'])
+            settings = process._completed(inputs['settings'], crystal)
+            check(kind, validate(kind, {**settings, 'seed': 1}), crystal.build(), potential)
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'n_atoms', 'temperature_K', 'every_steps', 'n_insert'),
+    [
+        # 80 x 4 cells, 18 layers, of which eight-layer-deep defects take what lies in them
+        ('paper', 5760, 300, 200, 15_000),
+        ('paper_rectangular', 4544, 300, 200, 15_000),
+        ('paper_triangular', 4352, 300, 200, 15_000),
+        ('paper_inverted_triangular', 5056, 300, 200, 15_000),
+        ('paper_two_sources', 5760, 100, 200, 15_000),
+        ('paper_one_source', 5760, 300, 1000, 30_000),
+    ],
+)
+def test_the_depositions_of_the_paper(protocol, n_atoms, temperature_K, every_steps, n_insert):
+    inputs = DepositWorkChain.get_protocol_inputs(protocol)
+    crystal = read_crystal('deposit', inputs['crystal'])
+    settings = validate('deposit', {**DepositWorkChain._completed(inputs['settings'], crystal), 'seed': 1})
+    atoms = crystal.build()
+    assert len(atoms) == n_atoms
+    assert atoms.cell.lengths() == pytest.approx([280.8, 14.04, 300.0])
+    assert (atoms.positions[:, 2] < settings.fixed_below_A).sum() == 8 * 320
+    assert (settings.temperature_K, settings.timestep_fs) == (temperature_K, 1)
+    schedule = settings.schedule(28.08 * 1.404)
+    assert (schedule.every_steps, schedule.n_insert) == (every_steps, n_insert)
+
+
+def test_the_matrix_of_figure_3(codes, meam_potential):
+    """Rates of 0.5, 1 and 5 Li/ps with speeds in proportion, up to 10 nm or to 6,000 atoms."""
+    for rate, speed in ((0.5, 500), (1, 1000), (5, 5000)):
+        builder = DepositWorkChain.get_builder_from_protocol(
+            codes, meam_potential, protocol='paper_one_source', overrides={'settings': {'rate_Li_per_ps': rate}}
+        )
+        settings = validate('deposit', {**builder.settings.get_dict(), 'seed': 1})
+        assert settings.speed(39.4) == pytest.approx(speed)
+        assert settings.stop_at_height_A == 100
+    counted = {'settings': {'stop_at_height_A': None, 'stop_after_atoms': 6000}}
+    builder = DepositWorkChain.get_builder_from_protocol(
+        codes, meam_potential, protocol='paper_one_source', overrides=counted
+    )
+    assert validate('deposit', {**builder.settings.get_dict(), 'seed': 1}).last_step(39.4) == 5_999_001
+
+
+def test_what_excludes_a_setting_of_the_protocol_takes_its_place():
+    given = {'current_density_A_per_cm2': 1e6, 'speed_per_rate_m_per_s_per_Li_per_ps': 1000.0}
+    settings = DepositWorkChain.get_protocol_inputs('fast', {'settings': given})['settings']
+    assert 'flux_Li_per_ps_nm2' not in settings
+    assert 'speed_m_per_s' not in settings
+    table = {'source_table': [[1.0], [2.0]]}
+    settings = DepositWorkChain.get_protocol_inputs('paper_two_sources', {'settings': table})['settings']
+    assert 'source_patches' not in settings
+    # two at once are the fault of whoever gave them
+    both = {'rate_Li_per_ps': 1.0, 'flux_Li_per_ps_nm2': 1.0}
+    settings = DepositWorkChain.get_protocol_inputs('fast', {'settings': both})['settings']
+    with pytest.raises(ValueError, match='give one of them, not both'):
+        validate('deposit', {**settings, 'fixed_below_A': 3.0, 'seed': 1})
+
+
+def test_starts_of_other_shapes(codes, meam_potential):
+    """A dendrite on the protocol's slab, another facet, a slab that heals: what the shape does not know is left out."""
+    shape = {'shape': 'dendrites', 'form': 'needle', 'height_A': 21.06, 'diameter_A': 10.53, 'height_above_A': 60}
+    builder = DepositWorkChain.get_builder_from_protocol(
+        codes, meam_potential, protocol='fast', overrides={'crystal': shape}
+    )
+    crystal = read_crystal('deposit', builder.crystal.get_dict())
+    assert crystal.shape == 'dendrites'
+    assert builder.settings['fixed_below_A'] == crystal.fixed_below_A
+    slab = {'shape': 'slab', 'size': [4, 4], 'n_layers': 8, 'n_fixed_layers': 3, 'height_above_A': 20}
+    builder = HealWorkChain.get_builder_from_protocol(
+        codes, meam_potential, overrides={'crystal': slab, 'settings': {'pressure_bar': None}}
+    )
+    assert 'void_size' not in builder.crystal.get_dict()
+    assert builder.settings['fixed_below_A'] == read_crystal('heal', slab).fixed_below_A
+    with pytest.raises(ValueError, match=r'shape = .cube.: no such shape; known are .*slab'):
+        DepositWorkChain.get_builder_from_protocol(codes, meam_potential, overrides={'crystal': {'shape': 'cube'}})
+
+
+def test_another_metal_falls_on_itself(codes):
+    sodium = PotentialData(
+        kind='generic', elements=['Na'], files={}, pair_style='lj/cut 8.0', pair_coeff=['* * 0.1 3.0']
+    )
+    changes = {'crystal': {'element': 'Na', 'lattice_constant_A': 4.29}}
+    builder = DepositWorkChain.get_builder_from_protocol(codes, sodium, protocol='balanced', overrides=changes)
+    settings = builder.settings.get_dict()
+    assert settings['element'] == 'Na'
+    assert settings['atomic_volume_A3'] == pytest.approx(4.29**3 / 2, rel=2e-3)
+    assert settings['bond_cutoff_A'] == pytest.approx(3.5 * 4.29 / 3.51, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ('changes', 'parts'),
     [
+        ({'settings': {**DEPOSIT, 'source_patches': [{'x_A': [10.0, 30.0]}]}}, ['source_patches[0].x_A', '21.060 Å']),
+        ({'settings': {**DEPOSIT, 'thermostat': 'top'}}, ['thermostat', 'film', 'substrate']),
+        ({'settings': {**DEPOSIT, 'stop_at_height_A': 90.0}}, ['stop_at_height_A = 90.0 Å', 'higher']),
+        ({'crystal': {**SLAB, 'shape': 'cube'}}, ['shape', 'cube', 'known are']),
+        ({'crystal': {**VOID, 'shape': 'void'}}, ['a deposition needs a slab']),
         ({'settings': {**DEPOSIT, 'rate_Li_per_ps': -4.0}}, ['rate_Li_per_ps = -4.0', 'greater than 0', '1/ps']),
         ({'settings': {**DEPOSIT, 'seed': 5}}, ['settings.seed: leave it out']),
         ({'settings': {**DEPOSIT, 'near_A': 50.0}}, ['near_A = 50.0 Å']),

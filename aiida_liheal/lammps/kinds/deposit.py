@@ -128,8 +128,8 @@ class DepositSettings(TrajectorySettings):
     stop_at_height_A: float | None = Field(
         default=None,
         gt=0,
-        description='the run ends once a bound atom is this high above the surface of the start, in Å, or at '
-        'duration_ps',
+        description='the run ends once the film, all that is bound to the substrate, is this high above the surface of '
+        'the start, in Å, or at duration_ps',
     )
     source_margin_A: float = Field(
         default=2.0, gt=0, description='distance of the source from the top of the cell, and its height, in Å'
@@ -324,7 +324,7 @@ def context(settings: DepositSettings, atoms: Atoms, potential: PotentialSpec) -
         'source_lines': region_lines(patches, (width, depth), round(source_low, 6), settings.source_margin_A),
         'speed_A_per_ps': speed / 100,
         'halt': halt,
-        'needs_bonds': halt is not None or settings.thermostat != 'substrate',
+        'needs_bonds': settings.thermostat != 'substrate',
     }
 
 
