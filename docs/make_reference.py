@@ -45,6 +45,7 @@ def models() -> dict[type[BaseModel], str]:
         DiffuseSettings,
         ExploreSettings,
         HealSettings,
+        MeltSettings,
         SlideSettings,
         ValleyRunSettings,
     )
@@ -57,6 +58,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.structures.dendrites import DendriteSettings
     from aiida_liheal.structures.perturb import PerturbSettings
     from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
+    from aiida_liheal.workchains.melt import CrystalSettings, SearchSettings
     from aiida_liheal.workchains.quickstart import StructureSettings
 
     return {
@@ -76,6 +78,9 @@ def models() -> dict[type[BaseModel], str]:
         ValleyRunSettings: '`settings` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         SlideSettings: '`slide` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         DiffuseSettings: '`settings` of `liheal.diffuse` (without `seed` and `temperature_K`)',
+        CrystalSettings: '`crystal` of `liheal.melt`',
+        SearchSettings: '`search` of `liheal.melt`',
+        MeltSettings: '`settings` of `liheal.melt` (without `seed` and `temperature_K`)',
         JobSettings: '`settings` of `liheal.lammps`',
         Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',

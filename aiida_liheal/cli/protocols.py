@@ -24,7 +24,7 @@ from aiida_liheal.cli.params import load, load_potentials, options_of
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
 
-__all__ = ('diffuse', 'valley')
+__all__ = ('diffuse', 'melt', 'valley')
 
 
 @click.command('valley')
@@ -69,6 +69,24 @@ def diffuse(structure: str | None, seed: int, potentials: tuple[str, ...], commo
         return builder
 
     _launch_packed('diffuse', make, potentials, common)
+
+
+@click.command('melt')
+@_seed
+@_potential
+@_common(['lmp'])
+def melt(seed: int, potentials: tuple[str, ...], common: Common) -> None:
+    """Find the melting point by coexistence of crystal and melt."""
+    from aiida_liheal.workchains.melt import MeltWorkChain
+
+    _launch_packed(
+        'melt',
+        lambda members: MeltWorkChain.get_builder_from_protocol(
+            common.codes, members, seed, common.protocol, common.overrides, common.options
+        ),
+        potentials,
+        common,
+    )
 
 
 def _launch_packed(

@@ -12,7 +12,7 @@ from aiida_liheal.cli.archive import archive
 from aiida_liheal.cli.campaign import campaign
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.launch import launch
-from aiida_liheal.cli.protocols import diffuse, valley
+from aiida_liheal.cli.protocols import diffuse, melt, valley
 from aiida_liheal.cli.quickstart import quickstart
 from aiida_liheal.cli.report import report
 from aiida_liheal.cli.setup import setup
@@ -36,5 +36,6 @@ def root() -> None:
 launch.add_command(campaign)
 launch.add_command(valley)
 launch.add_command(diffuse)
+launch.add_command(melt)
 for command in (quickstart, setup, data, launch, analyse, status, report, archive):
     root.add_command(command)

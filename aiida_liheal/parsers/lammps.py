@@ -59,6 +59,7 @@ COLUMNS = {
     'v_height': 'film_height_A',
     'v_target': 'target_temperature_K',
     'c_surface_temp': 'surface_temperature_K',
+    'v_solid_share': 'solid_share',
     'v_placed_x': 'placed_x_A',
     'v_placed_y': 'placed_y_A',
     'v_placed_z': 'placed_z_A',

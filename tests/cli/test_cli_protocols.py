@@ -36,9 +36,21 @@ def test_dry_run_of_diffuse(invoke, codes, potential, n_nodes):
     assert n_nodes() == before
 
 
+def test_dry_run_of_melt(invoke, codes, potential, n_nodes):
+    before = n_nodes()
+    status, output = invoke('launch', 'melt', '--potential', potential.pk, '-s', 'search.n_seeds=2', '-n')
+    assert status == 0
+    table = rows(output)
+    assert table['rounds'].startswith('≤ 6 ')
+    assert table['runs'].startswith('≤ 26 ')
+    assert 'to quote needs 4000' in table['atoms']
+    assert n_nodes() == before
+
+
 @pytest.mark.parametrize(
     ('verb', 'change', 'parts'),
     [
+        ('melt', 'search.width_K=-1', ['width_K = -1', 'K']),
         ('diffuse', 'settings.duration_ps=12', ['leaves 4 frames', 'at least 10']),
         ('diffuse', 'temperatures_K=[-5]', ['temperature_K = -5', 'K']),
         ('valley', 'angles_deg=[10]', ['angle_deg = 10', 'degrees']),

@@ -1,11 +1,12 @@
 """Every kind of LAMMPS run: its settings in one module here, its deck in `templates/KIND.in.j2`."""
 
-from aiida_liheal.lammps.kinds import deposit, diffuse, explore, heal, slide, valley
+from aiida_liheal.lammps.kinds import deposit, diffuse, explore, heal, melt, slide, valley
 from aiida_liheal.lammps.kinds.base import DeckKind
 from aiida_liheal.lammps.kinds.deposit import DepositSettings, InsertionSchedule
 from aiida_liheal.lammps.kinds.diffuse import DiffuseSettings
 from aiida_liheal.lammps.kinds.explore import ExploreSettings
 from aiida_liheal.lammps.kinds.heal import HealSettings
+from aiida_liheal.lammps.kinds.melt import MeltSettings
 from aiida_liheal.lammps.kinds.slide import SlideSettings
 from aiida_liheal.lammps.kinds.valley import ValleyRunSettings
 
@@ -17,6 +18,7 @@ __all__ = (
     'ExploreSettings',
     'HealSettings',
     'InsertionSchedule',
+    'MeltSettings',
     'SlideSettings',
     'ValleyRunSettings',
 )
@@ -29,4 +31,5 @@ DECKS: dict[str, DeckKind] = {
     'valley': valley.KIND,
     'slide': slide.KIND,
     'diffuse': diffuse.KIND,
+    'melt': melt.KIND,
 }
