@@ -62,7 +62,12 @@ def duration(seconds: float | None) -> str:
 
 
 def simulations(tree: Tree) -> list[Step]:
-    """The steps that ran one simulation each: the verbs, or a bare run or analysis if there is no verb."""
+    """The steps that ran one simulation each: the verbs, or a bare run or analysis if there is no verb.
+
+    Those of a campaign are left out: its table has a row for each.
+    """
+    if tree.named('CampaignWorkChain'):
+        return []
     verbs = tree.named('DepositWorkChain', 'HealWorkChain')
     if verbs:
         return verbs
@@ -288,6 +293,11 @@ def next_step(tree: Tree) -> str:
 def conclusions(tree: Tree) -> list[str]:
     """What came out, a sentence a stage."""
     said: list[str] = []
+    for step in tree.named('CampaignWorkChain'):
+        counts = step.result('table').get('counts')
+        if counts:
+            failed = f', {counts["failed"]} failed' if counts['failed'] else ''
+            said.append(f'Campaign: {counts["finished"]} of {plural(counts["points"], "point")} finished{failed}.')
     for step in tree.named('LearnWorkChain'):
         summary = step.result('summary')
         if summary:

@@ -21,7 +21,16 @@ from aiida_liheal.analysis.results import QUANTITIES
 from aiida_liheal.report.facts import kind_of, share_key
 from aiida_liheal.report.tree import Step, Tree
 
-__all__ = ('STRUCTURE_COLOURS', 'Figure', 'deviations', 'learning_curves', 'simulation_figures')
+__all__ = (
+    'CURVES',
+    'STRUCTURE_COLOURS',
+    'Figure',
+    'curves',
+    'deviations',
+    'learning_curves',
+    'points_by_colour',
+    'simulation_figures',
+)
 
 #: Colours of the structures that a-CNA tells apart, the same in figures and pictures.
 STRUCTURE_COLOURS = {'bcc': '#0072b2', 'fcc': '#009e73', 'hcp': '#d55e00', 'ico': '#cc79a7', 'other': '#8a8a8a'}
@@ -341,6 +350,43 @@ def _by_height(profiles: dict[str, NDArray], name: str) -> Figure:
         plot,
         to_csv({'height (Å)': profiles['height_A'], axis: profiles[name]}),
     )
+
+
+#: What the points of a series of a campaign are drawn by, against time, for each verb.
+CURVES: dict[str, tuple[str, ...]] = {
+    'heal': ('void_volume_A3', 'bcc_share', 'potential_energy_eV_per_atom'),
+    'deposit': ('film_height_A', 'bcc_share'),
+}
+
+
+def curves(prefix: str, quantity: str, lines: Sequence[tuple[str, NDArray, NDArray]]) -> Figure:
+    """A quantity of several runs against time; a line is its name, times in ps, and values."""
+    title, axis = _TITLES.get(quantity, ('Share of bcc', 'share of the atoms'))
+    plot = _plot('time (ps)', axis)
+    columns: dict[str, Any] = {}
+    for number, (name, times, values) in enumerate(lines):
+        _line(plot, times, values, name, number)
+        plain = name.replace('<br>', ' ')
+        columns |= {f'{plain}: time (ps)': times, f'{plain}: {axis}': values}
+    return Figure(f'{prefix}{title}', _meaning(quantity), plot, to_csv(columns))
+
+
+def points_by_colour(title: str, x: str, y: str, groups: Mapping[str, Sequence[tuple[Any, Any]]]) -> Figure:
+    """Results of the points of a grid: for each group of a name its pairs of x and y; names carry their units."""
+    names = list(dict.fromkeys(str(pair[0]) for pairs in groups.values() for pair in pairs))
+    is_number = all(isinstance(pair[0], int | float) for pairs in groups.values() for pair in pairs)
+    # what is no number has no order but that of the file
+    axis = {} if is_number else {'type': 'category', 'categoryorder': 'array', 'categoryarray': names}
+    plot = _plot(x, y, showlegend=len(groups) > 1, hovermode='closest')
+    plot.update_xaxes(**axis)
+    columns: dict[str, Any] = {}
+    for number, (name, pairs) in enumerate(groups.items()):
+        pairs = sorted(pairs, key=lambda pair: pair[0]) if is_number else pairs
+        xs = np.array([pair[0] if is_number else str(pair[0]) for pair in pairs])
+        ys = np.array([pair[1] for pair in pairs], dtype=float)
+        _line(plot, xs, ys, name or y, number)
+        columns |= {f'{name} {x}'.strip(): xs, f'{name} {y}'.strip(): ys}
+    return Figure(title, 'One mark a point of the grid; names carry their units.', plot, to_csv(columns))
 
 
 def _thermo(thermo: dict[str, NDArray]) -> list[Figure]:

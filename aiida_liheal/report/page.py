@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from aiida_liheal import __version__
+from aiida_liheal.report.campaign import SeriesTable, campaign_figures, campaign_tables
 from aiida_liheal.report.facts import conclusions, duration, facts, kind_of, next_step, outcome, simulations
 from aiida_liheal.report.figures import STRUCTURE_COLOURS, Figure, deviations, learning_curves, simulation_figures
 from aiida_liheal.report.lineage import read_lineage
@@ -44,6 +45,7 @@ HEADINGS = {
     'explore': 'Exploration with a committee',
     'deposit': 'Deposition of lithium',
     'heal': 'Healing of a void',
+    'campaign': 'Campaign',
     'md': 'Molecular dynamics',
 }
 
@@ -56,6 +58,7 @@ class Chapter:
     title: str
     figures: list[Figure]
     pictures: Pictures | None = None
+    tables: list[SeriesTable] = field(default_factory=list)
 
 
 def write_page(node: ProcessNode, path: Path, pictures: bool = True) -> None:
@@ -107,6 +110,9 @@ def make_page(node: ProcessNode, pictures: bool = True) -> str:
 
 def _chapters(tree: Tree, pictures: bool) -> list[Chapter]:
     chapters = []
+    for step in tree.named('CampaignWorkChain'):
+        if tables := campaign_tables(step):
+            chapters.append(Chapter('campaign', 'Points of the campaign', campaign_figures(step), tables=tables))
     for anchor, title, figures in (
         ('training', 'Training', learning_curves(tree)),
         ('exploration', 'Exploration', deviations(tree)),

@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     'ExploreWorkChain': 'explore',
     'DepositWorkChain': 'deposit',
     'HealWorkChain': 'heal',
+    'CampaignWorkChain': 'campaign',
     'MdWorkChain': 'md',
     'DpTrainBaseWorkChain': 'train one member',
     'GpawCalculation': 'GPAW labels',

@@ -27,7 +27,11 @@ class FigureSettings(Settings):
     """What is drawn of a series: a quantity against a variable of its grid, coloured by another."""
 
     y: str = Field(description='column of the table along the vertical axis')
-    x: str | None = Field(None, description='axis of the grid along the horizontal axis; its first one if not given')
+    x: str | None = Field(
+        None,
+        description='axis of the grid along the horizontal axis, its first one if not given; or a column of the table, '
+        'where that and y hold lists',
+    )
     colour: str | None = Field(None, description='axis of the grid that lines and colours are for; the second one')
 
 
@@ -55,7 +59,10 @@ class Series(Settings):
         'name with what is laid over the settings by the name of each value',
     )
     columns: list[str] | None = Field(
-        None, min_length=1, description='results in the table, as dotted paths of outputs; those of the verb if none'
+        None,
+        min_length=1,
+        description='results in the table, as dotted paths of outputs, `*` for each item of a list; those of the verb '
+        'if none',
     )
     figure: FigureSettings | None = Field(None, description='what is drawn of the series')
     options: dict[str, Any] = Field(default_factory=dict, description='options of the jobs for the scheduler')
@@ -80,9 +87,11 @@ class Series(Settings):
                     raise ValueError(f'grid: {seen[other]} and {axis} both change {path}; one axis may')
             seen |= dict.fromkeys(changed_by(axis, values), axis)
         if self.figure is not None:
+            # a figure of columns that hold lists has one of them along x
+            drawn = [path.rsplit('.', 1)[-1] for path in self.columns or ()]
             for key in ('x', 'colour'):
                 axis = getattr(self.figure, key)
-                if axis is not None and axis not in self.grid:
+                if axis is not None and axis not in self.grid and (key == 'colour' or axis not in drawn):
                     raise ValueError(
                         f'figure.{key} = {axis!r}: no axis of the grid; they are {", ".join(self.grid) or "none"}'
                     )

@@ -131,14 +131,22 @@ def _dicts(outputs: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
 
 
 def _lookup(results: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, whose beginning is the name of an output; None if there is none."""
+    """The value at a dotted path, whose beginning is the name of an output; None if there is none.
+
+    A `*` stands for each item of a list, and gives a list.
+    """
     output = next((name for name in sorted(results, key=len, reverse=True) if path.startswith(f'{name}.')), None)
     if output is None:
         return None
-    value: Any = results[output]
-    for part in path.removeprefix(f'{output}.').split('.'):
+    return _follow(results[output], path.removeprefix(f'{output}.').split('.'))
+
+
+def _follow(value: Any, parts: list[str]) -> Any:
+    for number, part in enumerate(parts):
         if isinstance(value, Mapping):
             value = value.get(part)
+        elif isinstance(value, list) and part == '*':
+            return [_follow(item, parts[number + 1 :]) for item in value]
         elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
             value = value[int(part)]
         else:

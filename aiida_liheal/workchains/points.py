@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
+import math
+import operator
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -24,13 +26,15 @@ from aiida.orm import (
 )
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
+from ase import Atoms
 
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.kinds import DepositSettings
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
 from aiida_liheal.structures.shapes import read_shape
-from aiida_liheal.workchains.simulate import SimulationWorkChain
+from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
+from aiida_liheal.workchains.simulate import DEFAULT_SHAPES, SimulationWorkChain
 
 __all__ = (
     'KEY_EXTRA',
@@ -61,7 +65,7 @@ class Earlier(NamedTuple):
     under_way: ProcessNode | None
 
 
-@cache
+@functools.cache
 def campaign_verbs() -> dict[str, Any]:
     """Work chains that a campaign can run, by verb: a protocol, a potential and a seed are all that they need."""
     found = {}
@@ -236,26 +240,77 @@ def folders_of(node: ProcessNode) -> dict[str, RemoteData]:
 
 
 def cost_of(builder: ProcessBuilder) -> Cost:
-    """Atoms and steps of a run, before it is run."""
+    """Atoms and steps of all runs of a point, before they are run.
+
+    Raises
+    ------
+    NotImplementedError
+        If the verb has runs that are not known here.
+    """
     process: Any = builder.process_class
-    if hasattr(process, 'cost'):
-        cost = process.cost(builder)
-        assert isinstance(cost, Cost)  # noqa: S101 (its signature says so)
-        return cost
-    if not issubclass(process, SimulationWorkChain):
-        return Cost(0, 0, 0.0)
+    if issubclass(process, SimulationWorkChain):
+        return _cost_of_simulation(process._kind, builder)
+    costs = {
+        'ValleyWorkChain': _cost_of_valleys,
+        'DiffuseWorkChain': _cost_of_diffusion,
+        'MeltWorkChain': _cost_of_melting,
+    }
+    if process.__name__ not in costs:
+        raise NotImplementedError(f'{process.__name__}: its cost is not known')
+    return costs[process.__name__](builder)
+
+
+def _start_of(builder: ProcessBuilder, shape: str) -> Atoms:
     if builder.get('crystal') is not None:
-        shape: Any = read_shape(builder.crystal.get_dict(), 'slab')
-        atoms = shape.build()
-    else:
-        given = builder.structure
-        atoms = given.get_ase() if isinstance(given, StructureData) else given.get_atoms(0)
-    settings: Any = validate(process._kind, {**builder.settings.get_dict(), 'seed': 1})
-    if isinstance(settings, DepositSettings):
-        area = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
-        schedule = settings.schedule(area)
-        return Cost.of_run(len(atoms), settings.n_steps, schedule.n_insert, schedule.every_steps)
-    return Cost.of_run(len(atoms), settings.n_steps)
+        crystal: Any = read_shape(builder.crystal.get_dict(), shape)
+        return crystal.build()
+    given = builder.structure
+    return given.get_ase() if isinstance(given, StructureData) else given.get_atoms(0)
+
+
+def _cost_of_simulation(kind: str, builder: ProcessBuilder) -> Cost:
+    atoms = _start_of(builder, DEFAULT_SHAPES[kind])
+    settings: Any = validate(kind, {**builder.settings.get_dict(), 'seed': 1})
+    if not isinstance(settings, DepositSettings):
+        return Cost.of_run(len(atoms), settings.n_steps)
+    area = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
+    schedule = settings.schedule(area)
+    # a height may end it before
+    return Cost.of_run(len(atoms), settings.last_step(area), schedule.n_insert, schedule.every_steps)
+
+
+def _cost_of_valleys(builder: ProcessBuilder) -> Cost:
+    crystal, settings = builder.crystal.get_dict(), builder.settings.get_dict()
+    steps = validate('valley', {'fixed_below_A': 1.0, **settings, 'seed': 1}).n_steps
+    angles = builder.angles_deg.get_list()
+    counts = [len(ValleySettings.read({**crystal, 'angle_deg': angle}).build()) for angle in angles]
+    costs = [Cost.of_run(atoms, steps) for atoms in counts]
+    if builder.get('slope') is not None:
+        slide = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict(), 'seed': 1})
+        costs.append(Cost.of_run(len(SlopeSettings.read(builder.slope.get_dict()).build()), slide.n_steps))
+    return functools.reduce(operator.add, costs)
+
+
+def _cost_of_diffusion(builder: ProcessBuilder) -> Cost:
+    steps = validate('diffuse', {**builder.settings.get_dict(), 'seed': 1}).n_steps
+    run = Cost.of_run(len(_start_of(builder, 'slab')), steps)
+    return functools.reduce(operator.add, [run] * len(builder.temperatures_K.get_list()))
+
+
+def _cost_of_melting(builder: ProcessBuilder) -> Cost:
+    """At most: a search may close in before its last round."""
+    search = builder.search.get_dict()
+    n_temperatures = len(search['temperatures_K']) + (search['max_rounds'] - 1) * search['per_round']
+    settings = {**builder.settings.get_dict(), 'temperature_K': 300.0, 'seed': 1}
+    run = Cost.of_run(2 * math.prod(builder.crystal.get_dict()['size']), validate('melt', settings).n_steps)
+    return functools.reduce(operator.add, [run] * n_temperatures * search['n_seeds'])
+
+
+_COSTS = {
+    'ValleyWorkChain': _cost_of_valleys,
+    'DiffuseWorkChain': _cost_of_diffusion,
+    'MeltWorkChain': _cost_of_melting,
+}
 
 
 def measured_speed(code: AbstractCode, potential: PotentialData) -> tuple[float, str] | None:

@@ -80,7 +80,7 @@ def test_dry_run_tells_what_is_done(invoke, codes, potential, campaign_file):
         (
             {'series': {'a': {'verb': 'heal', 'overrides': {'settings.temperature_K': -1}}, 'b': {'verb': 'bake'}}},
             ['--potential', 'builtin'],
-            ['series.a: temperature_K = -1', 'in K', "series.b: verb = 'bake'", 'deposit, heal'],
+            ['series.a: temperature_K = -1', 'in K', "series.b: verb = 'bake'", 'deposit'],
         ),
         ({}, ['--potential', 'builtin', '-o', 'queue=gpu'], ['option queue', 'queue_name']),
     ],

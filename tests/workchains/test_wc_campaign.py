@@ -12,7 +12,7 @@ from aiida.plugins import DataFactory
 from plumpy import ProcessState
 
 from aiida_liheal.sampling.campaign import read_campaign
-from aiida_liheal.workchains.campaign import CampaignWorkChain, short_names
+from aiida_liheal.workchains.campaign import CampaignWorkChain, _lookup, short_names
 from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.points import (
     KEY_EXTRA,
@@ -218,6 +218,13 @@ def test_names_of_columns():
     assert list(short_names(paths).values()) == ['n_start', 'start.energy_eV', 'end.energy_eV', 'x.mean_K', 'y.mean_K']
 
 
+def test_values_at_paths():
+    """The longest output that a path begins with; numbers and `*` lead into lists."""
+    results = {'a': {'b': 1, 'rows': [{'x': 1.0}, {'y': 2.0}]}, 'a.b': {'c': 2}}
+    paths = ('a.b.c', 'a.b', 'a.rows.0.x', 'a.rows.2.x', 'a.rows.*.x', 'c.b')
+    assert [_lookup(results, path) for path in paths] == [2, 1, 1.0, None, [1.0, None], None]
+
+
 def test_cost_of_a_deposition_counts_the_mean_number_of_atoms(codes, potentials):
     """The paper's: 5,760 atoms at the start, 15,000 more over 3 ns, so 13,260 on average."""
     content = {'title': 'x', 'potential': 'meam', 'series': {'flat': {'verb': 'deposit', 'protocol': 'paper'}}}
@@ -225,6 +232,24 @@ def test_cost_of_a_deposition_counts_the_mean_number_of_atoms(codes, potentials)
     cost = cost_of(builder)
     assert (cost.atoms, cost.steps) == (5760, 3_000_000)
     assert cost.atom_steps == pytest.approx(13_260 * 3e6, rel=2e-3)
+
+
+def test_cost_of_other_verbs(codes, potentials):
+    """A deposition that stops after some atoms ends then; valleys are as many runs as angles, and a slide."""
+    content = {
+        'title': 'x',
+        'potential': 'meam',
+        'series': {
+            'stops': {'verb': 'deposit', 'protocol': 'fast', 'overrides': {'settings.stop_after_atoms': 2}},
+            'valleys': {'verb': 'valley', 'protocol': 'fast', 'overrides': {'settings.max_steps': 10}},
+            'alone': {'verb': 'valley', 'protocol': 'fast', 'overrides': {'settings.max_steps': 10, 'slide': None}},
+        },
+    }
+    costs = {name: cost_of(builder) for name, (_, builder) in read_points(content, codes, potentials)[1].items()}
+    schedule = round(1 / (0.127 * 6 * 4 * 0.351**2 * 1e-3))
+    assert costs['stops'].steps == schedule + 1
+    assert costs['alone'].steps == 3 * 10
+    assert costs['valleys'].steps == 3 * 10 + 5000
 
 
 def test_measured_speed_counts_large_runs_more(fresh, potentials, ended_job):
