@@ -50,6 +50,7 @@ def models() -> dict[type[BaseModel], str]:
         ValleyRunSettings,
     )
     from aiida_liheal.lammps.limits import Limits
+    from aiida_liheal.lammps.sources import SourcePatch
     from aiida_liheal.sampling.campaign import Campaign, FigureSettings, Series, Throughput
     from aiida_liheal.sampling.convergence import ConvergenceSettings
     from aiida_liheal.sampling.stages import SystemStage
@@ -69,6 +70,7 @@ def models() -> dict[type[BaseModel], str]:
         ConvergenceSettings: '`convergence` of `liheal.learn`',
         SlabSettings: '`crystal` of `liheal.deposit`',
         DepositSettings: '`settings` of `liheal.deposit` (without `seed`)',
+        SourcePatch: 'each of the `source_patches` of `DepositSettings`',
         VoidCrystalSettings: '`crystal` of `liheal.heal`',
         DendriteSettings: '`crystal` of shape `dendrites`',
         ValleySettings: '`crystal` of shape `valley`',

@@ -9,9 +9,9 @@ a step is known beforehand, and a restart file keeps the stream.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from pydantic import Field
 
@@ -24,8 +24,7 @@ MAX_RATIO = 1e6
 # An edge of a patch this near to that of the cell is the same, in Å.
 _TOLERANCE_A = 1e-3
 
-Flux = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Table = tuple[tuple[Flux, ...], ...]
+Table = tuple[tuple[float, ...], ...]
 
 
 class SourcePatch(Settings):
@@ -70,6 +69,9 @@ def check_table(table: Table) -> None:
         raise ValueError(f'rows of {sorted(lengths)} numbers: all need the same number, at least one')
     if sum(map(len, table)) > MAX_PATCHES:
         raise ValueError(f'{len(table)} x {lengths.pop()} patches: at most {MAX_PATCHES} are allowed')
+    strange = [flux for row in table for flux in row if not (math.isfinite(flux) and flux >= 0)]
+    if strange:
+        raise ValueError(f'{strange[0]}: a flux must be finite, and 0 or more')
     if not any(flux > 0 for row in table for flux in row):
         raise ValueError('no flux is greater than 0')
 

@@ -107,8 +107,8 @@ class TestPatches:
             ({'source_table': [[1.0, 2.0], [1.0]]}, r'source_table: rows of \[1, 2\] numbers: all need the same'),
             ({'source_table': []}, 'source_table: rows'),
             ({'source_table': [[0.0, 0.0]]}, 'source_table: no flux is greater than 0'),
-            ({'source_table': [[1.0, -1.0]]}, 'source_table.*greater than or equal to 0'),
-            ({'source_table': [[1.0, float('nan')]]}, 'source_table.*finite number'),
+            ({'source_table': [[1.0, -1.0]]}, r'source_table: -1.0: a flux must be finite, and 0 or more'),
+            ({'source_table': [[1.0, float('nan')]]}, 'source_table: nan: a flux must be finite'),
             ({'source_table': [[1.0] * 51] * 50}, 'source_table: 50 x 51 patches: at most 2500'),
         ],
     )
