@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail, load
+from aiida_liheal.cli.params import fail, load, with_profile
 
 __all__ = ('Contents', 'archive', 'make_archive', 'read_archive')
 
@@ -134,7 +134,7 @@ def archive() -> None:
     required=True,
     help='The file to write, by custom ending in .aiida; one that is there is replaced.',
 )
-@decorators.with_dbenv()
+@with_profile
 def create(process: str, output: Path) -> None:
     """Write a process with all that it took and made. Trajectories stay where they are."""
     from aiida.orm import ProcessNode

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail, load, stored_twin
+from aiida_liheal.cli.params import fail, load, stored_twin, with_profile
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -34,7 +34,7 @@ def import_() -> None:
 
 @import_.command('builtin')
 @click.argument('name', default='li')
-@decorators.with_dbenv()
+@with_profile
 def import_builtin(name: str) -> None:
     """Import a committee that ships with the package: li."""
     from aiida_liheal.data.builtin import builtin_card, builtin_committee
@@ -52,7 +52,7 @@ def import_builtin(name: str) -> None:
 @click.argument('paths', metavar='PATH...', nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option('--domain', help='What kind of structures these are, such as bulk or surface; errors are told by domain.')
 @click.option('--label', default='', help='A label for the nodes.')
-@decorators.with_dbenv()
+@with_profile
 def import_deepmd(paths: tuple[Path, ...], domain: str | None, label: str) -> None:
     """Import labelled frames from DeePMD-kit npy systems, a shard a PATH.
 
@@ -103,7 +103,7 @@ def import_deepmd(paths: tuple[Path, ...], domain: str | None, label: str) -> No
 )
 @click.option('--domain', help='What kind of structures these are, such as bulk or surface; errors are told by domain.')
 @click.option('--label', default='', help='A label for the node.')
-@decorators.with_dbenv()
+@with_profile
 def import_structures(
     paths: tuple[Path, ...],
     kind: str | None,
@@ -167,7 +167,7 @@ def _symbols(elements: str | None) -> tuple[str, ...] | None:
     help='For deepmd: the input (JSON) that the model was trained with; needed to train on from it.',
 )
 @click.option('--label', default='', help='A label for the node.')
-@decorators.with_dbenv()
+@with_profile
 def import_potential(
     files: tuple[Path, ...], kind: str, elements: str, training_input: Path | None, label: str
 ) -> None:
@@ -215,7 +215,7 @@ def _load_ours(identifier: str) -> Any:
 
 @data.command('info')
 @click.argument('node', metavar='PK')
-@decorators.with_dbenv()
+@with_profile
 def info(node: str) -> None:
     """Say what a shard of frames or a potential is."""
     from aiida_liheal.data.frames import FramesData
@@ -295,7 +295,7 @@ def _unit(key: str) -> str:
     type=click.Choice(['deepmd-npy', 'extxyz', 'files']),
     help='deepmd-npy (a folder) or extxyz for frames, files (a folder) for potentials; by PATH if not given.',
 )
-@decorators.with_dbenv()
+@with_profile
 def export(node: str, path: Path, kind: str | None) -> None:
     """Write frames or the files of a potential to PATH, which must not exist yet."""
     from aiida_liheal.data.frames import FramesData
@@ -333,7 +333,7 @@ def export(node: str, path: Path, kind: str | None) -> None:
 @data.command('trace')
 @click.argument('node', metavar='PK')
 @click.option('--index', type=int, help='One frame of the shard, by its number from 0.')
-@decorators.with_dbenv()
+@with_profile
 def trace(node: str, index: int | None) -> None:
     """Say which job labelled frames and which trainings took them, or what a potential was trained on.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from aiida.cmdline.groups import VerdiCommandGroup
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
 from aiida_liheal.cli.params import (
     fail,
@@ -23,6 +23,7 @@ from aiida_liheal.cli.params import (
     read_options,
     read_overrides,
     settings_option,
+    with_profile,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ Plan = list[tuple[str, str, str]]
 
 @click.group('launch', cls=VerdiCommandGroup)
 def launch() -> None:
-    """Launch a verb: label, train, explore, learn, deposit or heal; or compress potentials.
+    """Launch a verb.
 
     Settings come from a protocol and may be overridden. Everything is checked before anything is stored or submitted;
     --dry-run shows what would be run and runs nothing.
@@ -80,7 +81,7 @@ def _common(codes: Sequence[str], jobs: Sequence[str] = (), has_protocol: bool =
     kinds = f' {" or ".join(f"{job}.KEY" for job in jobs)} is for one kind of job.' if jobs else ''
 
     def decorate(function: Any) -> Any:
-        @decorators.with_dbenv()
+        @with_profile
         @functools.wraps(function)
         def command(**given: Any) -> None:
             common = Common(
@@ -439,7 +440,7 @@ def _simulation(function: Any) -> Any:
 @launch.command('deposit')
 @_simulation
 def deposit(**given: Any) -> None:
-    """Deposit atoms on a bcc (100) slab, and analyse how the film grows."""
+    """Deposit atoms on a slab, and analyse how the film grows."""
     _launch_simulation('deposit', **given)
 
 
@@ -501,14 +502,19 @@ def _launch_simulation(
         ('jobs', '2', 'LAMMPS (more if it is interrupted) and the analysis'),
         ('atoms', str(len(atoms)), f'cell {lengths} nm'),
     ]
+    n_steps, until = settings.n_steps, ''
     if isinstance(settings, DepositSettings):
         area = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
         schedule = settings.schedule(area)
         remark = f'one every {schedule.every_steps} steps: {settings.rate(area):.3g} atoms/ps on {area:.2f} nm²'
         plan.append(('atoms inserted', str(schedule.n_insert), remark))
+        n_steps = settings.last_step(area)
+        if settings.stop_at_height_A is not None:
+            until = f', or until the film is {settings.stop_at_height_A:g} Å high'
+    duration = f'{n_steps * settings.timestep_ps:g} ps in steps of {settings.timestep_fs:g} fs{until}'
     plan += [
-        ('steps', str(settings.n_steps), f'{settings.duration_ps:g} ps in steps of {settings.timestep_fs:g} fs'),
-        ('frames', str(settings.n_steps // settings.steps(settings.dump_every_ps) + 1), 'of the trajectory'),
+        ('steps', str(n_steps), duration),
+        ('frames', str(n_steps // settings.steps(settings.dump_every_ps) + 1), 'of the trajectory'),
         ('labels', '0', ''),
         ('potentials', str(len(builder.potentials)), 'the first one drives'),
         *_settings_rows(builder.settings),
@@ -588,4 +594,6 @@ def _settings_rows(node: Any) -> Plan:
 def _rows(content: dict[str, Any], what: str) -> Plan:
     from aiida_liheal.report.tree import flatten
 
-    return [('', '', ''), *((key, str(value), what) for key, value in flatten(content))]
+    # what was computed, such as a height, has digits that mean nothing
+    shown = ((key, round(value, 9) if isinstance(value, float) else value) for key, value in flatten(content))
+    return [('', '', ''), *((key, str(value), what) for key, value in shown)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 import yaml
-from aiida.cmdline.utils import echo
+from aiida.cmdline.utils import decorators, echo
 
 if TYPE_CHECKING:
     from aiida.orm import Node
@@ -29,6 +30,7 @@ __all__ = (
     'read_overrides',
     'settings_option',
     'stored_twin',
+    'with_profile',
 )
 
 NodeType = TypeVar('NodeType')
@@ -51,6 +53,26 @@ def fail(message: str) -> NoReturn:
     """End the command with one message and exit code 1."""
     echo.echo_critical(message)
     raise AssertionError('unreachable')  # AiiDA's helper ends the program, which its types do not say
+
+
+def with_profile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Load the profile before a command; where there is none, say how to make it."""
+    loaded = decorators.with_dbenv()(function)
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        from aiida.manage import get_config, get_manager
+
+        if get_manager().get_profile() is None and get_config().default_profile_name is None:
+            names = ', '.join(get_config().profile_names)
+            fail(
+                f'no profile is the default one: give one of {names} by `aiida-liheal -p NAME …`'
+                if names
+                else 'there is no AiiDA profile yet: `verdi presto` makes one, then `aiida-liheal setup` its codes'
+            )
+        return loaded(*args, **kwargs)
+
+    return command
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
@@ -185,7 +207,7 @@ def load(identifier: str, classes: type[NodeType] | tuple[type[NodeType], ...], 
     allowed = classes if isinstance(classes, tuple) else (classes,)
     if not isinstance(node, allowed):
         wanted = ' or '.join(kind.__name__ for kind in allowed)
-        fail(f'{what}: node {node.pk} is a {type(node).__name__}; needed is {wanted}')
+        fail(f'{what}: node {node.pk} is of type {type(node).__name__}; needed is {wanted}')
     return node
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail, load
+from aiida_liheal.cli.params import fail, load, with_profile
 
 __all__ = ('report',)
 
@@ -22,7 +22,7 @@ __all__ = ('report',)
     help='The HTML file to write; one that is there is replaced.',
 )
 @click.option('--no-pictures', is_flag=True, help='Leave out the pictures of start and end.')
-@decorators.with_dbenv()
+@with_profile
 def report(process: str, output: Path, no_pictures: bool) -> None:
     """Write a page of a process: numbers, figures, pictures, provenance, versions and seeds.
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail
+from aiida_liheal.cli.params import fail, with_profile
 
 __all__ = ('CODES', 'Executable', 'check_executable', 'find_executable', 'prepare', 'setup')
 
@@ -233,7 +233,7 @@ def _executable_options(function: Any) -> Any:
 @_executable_options
 @click.option('--only', multiple=True, type=click.Choice(list(CODES)), help='See to this code only; may be repeated.')
 @click.option('--replace', is_flag=True, help='Put a code aside whose executable is another one now.')
-@decorators.with_dbenv()
+@with_profile
 def setup(only: tuple[str, ...], replace: bool, **given: Path | None) -> None:
     """Make the computer localhost and the codes dp, lmp, gpaw and python.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from aiida.cmdline.utils import decorators, echo
+from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import load
+from aiida_liheal.cli.params import load, with_profile
 
 if TYPE_CHECKING:
     from aiida.orm import Data, ProcessNode
@@ -28,7 +28,7 @@ _COLOURS = {
 @click.command('status')
 @click.argument('process', metavar='PK')
 @click.option('--all', 'show_all', is_flag=True, help='Show calcfunctions too.')
-@decorators.with_dbenv()
+@with_profile
 def status(process: str, show_all: bool) -> None:
     """Show a process with all that it called: states, times, steps done, and causes of failure."""
     from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode

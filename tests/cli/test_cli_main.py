@@ -34,3 +34,17 @@ def test_a_reader_that_goes_away():
         assert done.returncode == 0
         assert done.stderr == (None if merged else b'y\n' * 3)
         assert os.read(told, 100) == b'came to its end'
+
+
+def test_without_a_profile(tmp_path):
+    """A newcomer is told what makes one."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'aiida_liheal.cli.main', 'data', 'import', 'builtin'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'AIIDA_PATH': str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'there is no AiiDA profile yet: `verdi presto` makes one' in done.stderr
+    assert 'Traceback' not in done.stderr
