@@ -290,6 +290,35 @@ def next_step(tree: Tree) -> str:
             return f'`aiida-liheal status {pk}` shows how far it is; make this page again when it is over.'
 
 
+def _of_valleys(summary: dict[str, Any]) -> str:
+    angles, energies = summary['angles_deg'], summary['removal_energy']['mean_eV']
+    known = sorted((angle, energy) for angle, energy in zip(angles, energies, strict=True) if energy is not None)
+    listed = ', '.join(f'{energy:.3f} eV at {angle:g}°' for angle, energy in known)
+    return f'Energy of an atom in a valley, less that without it: {listed or "none"}.'
+
+
+def _of_diffusion(summary: dict[str, Any]) -> list[str]:
+    said = []
+    for row in summary['temperatures']:
+        parts = []
+        for group in ('surface', 'bulk'):
+            told = row.get(group, {})
+            if told.get('is_resolved'):
+                parts.append(f'{group} {told["D_m2_per_s"]:.2g} ± {told["D_error_m2_per_s"]:.1g} m²/s')
+            elif told.get('D_bound_m2_per_s') is not None:
+                parts.append(f'{group} below {told["D_bound_m2_per_s"]:.2g} m²/s')
+        said.append(f'Diffusion at {row["asked_temperature_K"]:g} K: {", ".join(parts) or row["status"]}.')
+    return said
+
+
+def _of_melting(summary: dict[str, Any]) -> str:
+    size = plural(summary['n_atoms'], 'atom')
+    if summary['outcome'] == 'bracketed':
+        return f'Melting point: {summary["melting_point_K"]:g} ± {summary["half_width_K"]:g} K ({size}).'
+    low, high = (('?' if summary[key] is None else f'{summary[key]:g}') for key in ('low_K', 'high_K'))
+    return f'Melting point: not bracketed, between {low} and {high} K ({size}).'
+
+
 def conclusions(tree: Tree) -> list[str]:
     """What came out, a sentence a stage."""
     said: list[str] = []
@@ -307,6 +336,11 @@ def conclusions(tree: Tree) -> list[str]:
             )
     if not said and tree.root.name in ('LabelWorkChain', 'GpawCalculation', 'TrainWorkChain', 'ExploreWorkChain'):
         said += [f'{fact.name[:1].upper()}{fact.name[1:]}: {fact.value}.' for fact in facts(tree)]
+    if not tree.named('CampaignWorkChain'):
+        said += [_of_valleys(s.result('summary')) for s in tree.named('ValleyWorkChain') if s.result('summary')]
+        for step in tree.named('DiffuseWorkChain'):
+            said += _of_diffusion(step.result('summary')) if step.result('summary') else []
+        said += [_of_melting(s.result('summary')) for s in tree.named('MeltWorkChain') if s.result('summary')]
     for step in simulations(tree):
         analysis, stage = analysis_of(step), kind_of(step)
         start, end = analysis.get('start', {}), analysis.get('end', {})
