@@ -23,6 +23,7 @@ from aiida_liheal.workchains.points import (
     read_points,
     shipped_campaigns,
 )
+from aiida_liheal.workchains.ports import whole_number
 
 __all__ = ('CampaignWorkChain', 'point_inputs', 'short_names', 'tabulate')
 
@@ -218,9 +219,7 @@ class CampaignWorkChain(WorkChain):
                 name,
                 valid_type=Int,
                 required=False,
-                validator=lambda node, _: (
-                    f'is {node.value}; allowed is 1 or more' if node is not None and node.value < 1 else None
-                ),
+                validator=whole_number(name),
                 help=meaning,
             )
         spec.inputs.validator = cls._validate_inputs

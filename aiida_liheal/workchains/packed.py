@@ -14,6 +14,7 @@ from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.workchains.md import MdWorkChain
+from aiida_liheal.workchains.ports import add_seed, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin
 
 __all__ = ('PackedWorkChain', 'Run', 'members', 'outputs_of', 'pack_runs', 'runs_of')
@@ -95,17 +96,12 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
             required=True,
             help='One potential, classical or not, or a committee m0, m1, …: the first one drives.',
         )
-        spec.input(
-            'seed',
-            valid_type=Int,
-            validator=lambda node, _: f'seed is {node.value}; allowed is 0 or more' if node.value < 0 else None,
-            help='Seed of velocities and thermal noise of all runs, derived from it.',
-        )
+        add_seed(spec, 'Seed of velocities and thermal noise of all runs, derived from it.')
         spec.input(
             'runs_per_job',
             valid_type=Int,
             default=lambda: Int(100),
-            validator=lambda node, _: f'runs_per_job is {node.value}; allowed is 1 or more' if node.value < 1 else None,
+            validator=whole_number('runs_per_job'),
             help='Most runs that one job does, one after another. With 1, a run that is interrupted goes on by itself.',
         )
         spec.exit_code(310, 'ERROR_JOB_FAILED', message='{causes}; the outputs hold what there is')
