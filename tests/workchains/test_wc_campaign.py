@@ -7,7 +7,7 @@ import pytest
 from aiida.engine import run_get_node
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from aiida.orm import Dict, Int, WorkChainNode
+from aiida.orm import CalcJobNode, Dict, Int, RemoteData, WorkChainNode
 from aiida.plugins import DataFactory
 from plumpy import ProcessState
 
@@ -18,6 +18,7 @@ from aiida_liheal.workchains.points import (
     KEY_EXTRA,
     campaign_verbs,
     cost_of,
+    folders_of,
     measured_speed,
     point_key,
     read_points,
@@ -178,6 +179,27 @@ def test_a_point_that_fails_is_tried_again_up_to_the_limit(fresh, potentials, co
         process.look_at_points()
         assert process.ctx.queue == ([name] if again else [])
         assert bool(process.ctx.running) == (state is ProcessState.RUNNING)
+
+
+def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
+    """Those of the run that broke off, after those that it went on from; what was cleaned since is left out."""
+    from aiida.common import LinkType
+
+    before = run_before('key', ProcessState.KILLED)
+    paths = [tmp_path / name for name in ('first', 'cleaned', 'last')]
+    for number, path in enumerate(paths):
+        job = CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:liheal.lammps')
+        job.set_process_label('LammpsCalculation')
+        job.base.links.add_incoming(before, LinkType.CALL_CALC, f'iteration_{number}')
+        job.store()
+        folder = RemoteData(computer=aiida_localhost, remote_path=str(path))
+        folder.base.links.add_incoming(job, LinkType.CREATE, 'remote_folder')
+        folder.store()
+        if path.name != 'cleaned':
+            path.mkdir()
+    found = folders_of(before)
+    assert [folder.get_remote_path() for _, folder in sorted(found.items())] == [str(paths[0]), str(paths[2])]
+    assert sorted(found) == ['s000', 's001']
 
 
 def test_table_and_exit_code(fresh, potentials, content, run_before):
