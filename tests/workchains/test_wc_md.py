@@ -6,6 +6,8 @@ from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.orm import Dict, Int, RemoteData
 
+from aiida_liheal.calculations.analyse import AnalyseCalculation
+from aiida_liheal.calculations.common import named, segments_in_order
 from aiida_liheal.calculations.lammps import LammpsCalculation
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.parsers.common import array_data
@@ -107,6 +109,29 @@ def test_thermo_of_segments_is_that_of_one_run():
     assert joined.get_array('run_000_n_atoms').tolist() == [100, 600, 1100, 1600, 2600]
     # a column that only one of them has would have holes
     assert 'run_000_extra' not in joined.get_arraynames()
+
+
+def test_deviations_of_segments_are_those_of_one_run(run, folder, ended):
+    """Each job brings those of its own part."""
+    process = run()
+    for name, steps, code in (('first', [0, 500, 1000], JOB.ERROR_WALLTIME), ('second', [500, 1000, 2000], None)):
+        ended(process, folder(name, 500), code, thermo=np.array(steps, dtype=float))
+        process.ctx.deviations.append(
+            array_data({'run_000_step': np.array(steps, dtype=float), 'run_000_max_devi_f': np.array(steps) / 1e4})
+        )
+    process._attach_segments()
+    joined = process.outputs['deviations']
+    assert joined.get_array('run_000_step').tolist() == [0, 500, 1000, 2000]
+    assert joined.get_array('run_000_max_devi_f').tolist() == [0, 0.05, 0.1, 0.2]
+
+
+def test_more_than_a_thousand_segments_stay_in_order():
+    segments = named(range(1002))
+    assert list(segments)[998:] == ['s998', 's999', 's1000', 's1001']
+    assert segments_in_order(reversed(segments)) == list(segments)
+    assert AnalyseCalculation._validate_trajectories(segments, None) is None
+    del segments['s1000']
+    assert 's999, s1001' in AnalyseCalculation._validate_trajectories(segments, None)
 
 
 def test_a_run_of_one_job(run, folder, ended):

@@ -358,6 +358,7 @@ def test_killed_deposition_goes_on_by_itself(codes, deposition, troubled_lmp):
     record, other = (outputs['results']['runs'][0] for outputs in (whole, killed))
     assert [other[key] for key in COUNTS] == [record[key] for key in COUNTS]
     assert [record[key] for key in COUNTS] == ['finished', 4000, 144, 16, 0, 160]
+    assert record['ended_by'] == other['ended_by'] == 'time'
     given, got = columns(whole), columns(killed)
     for name, column in given.items():
         assert np.array_equal(got[name], column), name
@@ -392,8 +393,8 @@ def test_a_run_that_failed_is_gone_on_with_when_asked(deposition, troubled_lmp):
 @needs_lammps
 @pytest.mark.engine
 def test_walltime_makes_several_jobs(deposition):
-    """Jobs that end in good order before their walltime, and together one run."""
-    inputs = deposition(settings={**DEPOSIT, 'duration_ps': 8.0, 'rate_Li_per_ps': 2.0})
+    """Jobs that end in good order before their walltime, and together one run; its last atom ends it, as it should."""
+    inputs = deposition(settings={**DEPOSIT, 'duration_ps': 8.0, 'rate_Li_per_ps': 2.0, 'stop_after_atoms': 14})
     inputs['lammps']['metadata'] = {'options': {'max_wallclock_seconds': 2}}
     outputs, node = run_get_node(DepositWorkChain, **inputs)
     assert node.is_finished_ok, node.exit_message
@@ -401,8 +402,10 @@ def test_walltime_makes_several_jobs(deposition):
     assert len(stopped) >= 1
     assert {job.exit_status for job in stopped} == {LammpsCalculation.exit_codes.ERROR_WALLTIME.status}
     record = outputs['results']['runs'][0]
-    assert [record[key] for key in COUNTS] == ['finished', 8000, 144, 16, 0, 160]
+    assert [record[key] for key in COUNTS] == ['finished', 6501, 144, 14, 0, 158]
+    assert record['ended_by'] == 'atoms'
+    assert all('ended_by' not in job.outputs.results['runs'][0] for job in stopped)
     # it went on from the very step that it was stopped at
     ends = [job.outputs.results['runs'][0]['last_step'] for job in stopped]
     assert [job.inputs.restart_step.value for job in (*stopped[1:], last)] == ends
-    assert columns(outputs)['n_inserted'].max() == 16
+    assert columns(outputs)['n_inserted'].max() == 14
