@@ -145,7 +145,7 @@ def test_killed_at_random_it_is_one_run(run_folder, lmp, slab, deposit_settings)
     )
     whole = run_folder('whole', 'deposit', settings, slab)
     assert lmp(whole).returncode == 0
-    kills = sorted(np.random.default_rng(20).integers(200, 4800, size=3).tolist())
+    kills = sorted(np.random.default_rng(20).integers(200, 4800, size=2).tolist())
     folders, step = [], None
     for number, kill in enumerate([*kills, None]):
         folder = run_folder(f's{number}', 'deposit', settings, slab, restart_step=step)
