@@ -84,7 +84,7 @@ def test_run_is_one_plain_folder(builder, run):
 
 def test_segments_need_their_order(builder):
     folder = builder.trajectories['s000']
-    assert 'first, s001' in refusal(builder, trajectories={'s001': folder, 'first': folder})
+    assert 's001, first' in refusal(builder, trajectories={'s001': folder, 'first': folder})
     assert 'no trajectory given' in refusal(builder, trajectories={})
 
 
