@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,17 @@ TINY = Path(__file__).parent / 'parsers' / 'fixtures' / 'dp_train'
 @pytest.fixture(scope='session', autouse=True)
 def _one_profile(aiida_profile):
     """Load the session's profile for every test."""
+
+
+@pytest.fixture
+def signals_as_in_a_terminal():
+    """SIGINT and SIGHUP as a program in a terminal has them, also where tests run detached and both are ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

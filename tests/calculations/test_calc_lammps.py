@@ -213,7 +213,7 @@ def test_void_crystal_is_run_as_it_is_built(prepare, deposition):
 @pytest.mark.parametrize(
     ('settings', 'parts'),
     [
-        ({'kind': 'melt', 'runs': [EXPLORE]}, ["kind of run 'melt'", 'explore, deposit, heal']),
+        ({'kind': 'boil', 'runs': [EXPLORE]}, ["kind of run 'boil'", 'explore, deposit, heal']),
         ({'kind': 'deposit', 'runs': []}, ['runs = []', 'at least 1']),
         ({'runs': [EXPLORE]}, ['kind: missing']),
         ({'kind': 'explore', 'runs': [EXPLORE], 'trust': TRUST}, ['trust levels need a committee']),

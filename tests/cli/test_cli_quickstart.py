@@ -61,7 +61,7 @@ def send(number, seconds):
     time.sleep(seconds)
 
 
-def test_signals_are_raised_or_held():
+def test_signals_are_raised_or_held(signals_as_in_a_terminal):
     """A request to stop interrupts at once, but not in the middle of what must not be cut; then right after it."""
     reached = []
     with Signals() as signals:

@@ -39,7 +39,7 @@ def at_work_in(folder):
 
 @pytest.mark.quickstart
 @pytest.mark.timeout(3 * TIMEOUT_S)
-def test_quickstart_stops_goes_on_and_is_not_done_twice(tmp_path):
+def test_quickstart_stops_goes_on_and_is_not_done_twice(signals_as_in_a_terminal, tmp_path):
     """Ctrl-C leaves nothing running; the next call takes the labels from the cache; the third one is there at once."""
     folder, home, log = tmp_path / 'quickstart', tmp_path / 'home', tmp_path / 'log'
     home.mkdir()
