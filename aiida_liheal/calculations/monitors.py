@@ -17,11 +17,19 @@ __all__ = ('check_limits', 'limits_monitor')
 
 #: Lines at the end of a file that are looked at: what a run writes between two looks, and more.
 TAIL = 500
+#: Least time between two looks in s: each one costs the computer, which may be the one that runs the MD, two processes.
+LOOK_EVERY_S = 10
 
 
 def limits_monitor(limits: Limits) -> Dict:
     """What the input `monitors.limits` of a LAMMPS job takes."""
-    return Dict({'entry_point': LIMITS_MONITOR, 'kwargs': limits.model_dump(exclude_none=True)})
+    return Dict(
+        {
+            'entry_point': LIMITS_MONITOR,
+            'kwargs': limits.model_dump(exclude_none=True),
+            'minimum_poll_interval': LOOK_EVERY_S,
+        }
+    )
 
 
 def check_limits(

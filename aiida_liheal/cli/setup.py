@@ -214,7 +214,8 @@ def _localhost() -> tuple[Any, bool]:
             workdir=str(Path(get_config().dirpath) / 'scratch' / profile.name),
         ).store()
         computer.configure(safe_interval=0)
-        computer.set_minimum_job_poll_interval(1)
+        # asking more often takes a noticeable share of a laptop away from the jobs
+        computer.set_minimum_job_poll_interval(2)
         computer.set_default_mpiprocs_per_machine(1)
         return computer, True
 
