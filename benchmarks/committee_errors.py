@@ -35,7 +35,8 @@ def main() -> None:
     files = arguments.models or [builtin_folder('li') / f'{name}.pb' for name in builtin_card('li')['members']]
     members = [DeepPot(str(file)) for file in files]
     print(
-        'system                     Å^3/atom      rms force   members      their mean   apart   (meV/Å)   energies off by (meV/atom)'
+        'system                     Å^3/atom      rms force   members      their mean   apart   (meV/Å)'
+        '   energies off by (meV/atom)'
     )
     for folder in sorted(arguments.data.glob('train/*/it.*/data.*')):
         frames = read_deepmd_npy(folder)
