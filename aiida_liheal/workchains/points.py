@@ -250,14 +250,9 @@ def cost_of(builder: ProcessBuilder) -> Cost:
     process: Any = builder.process_class
     if issubclass(process, SimulationWorkChain):
         return _cost_of_simulation(process._kind, builder)
-    costs = {
-        'ValleyWorkChain': _cost_of_valleys,
-        'DiffuseWorkChain': _cost_of_diffusion,
-        'MeltWorkChain': _cost_of_melting,
-    }
-    if process.__name__ not in costs:
+    if process.__name__ not in _COSTS:
         raise NotImplementedError(f'{process.__name__}: its cost is not known')
-    return costs[process.__name__](builder)
+    return _COSTS[process.__name__](builder)
 
 
 def _start_of(builder: ProcessBuilder, shape: str) -> Atoms:
