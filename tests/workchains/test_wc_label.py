@@ -233,9 +233,12 @@ def test_interrupted_real_run_goes_on_and_is_cached(aiida_localhost, three_frame
         f"""n=$({sys.executable} -c "import numpy; print(len(numpy.load('frames.npz')['counts']))")\n"""
         f'if [ $n != 2 ] || [ -e {stopped} ]; then exec {sys.executable} "$@"; fi\n'
         f'touch {stopped}\n'
+        # the log of the other frame is a pipe that nobody reads: that frame cannot end before the batch is stopped
+        'mkdir -p logs && mkfifo logs/frame_00001.txt\n'
         f'{sys.executable} "$@" & runner=$!\n'
         'while ! grep -q "frame 0" label.out; do sleep 0.1; done\n'
         'kill -TERM $runner; wait $runner\n'
+        'rm logs/frame_00001.txt\n'
     )
     wrapper.chmod(0o755)
     code = InstalledCode(label='stopping', computer=aiida_localhost, filepath_executable=str(wrapper)).store()
