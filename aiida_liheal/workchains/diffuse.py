@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -10,17 +10,16 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, calcf
 from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, Str, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
-from aiida_liheal.calculations.lammps import JobSettings, check_runs, members_in_order, run_folder
+from aiida_liheal.calculations.lammps import run_folder
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.kinds import DiffuseSettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.shapes import Shape, read_shape
-from aiida_liheal.workchains.packed import PackedWorkChain, members, outputs_of, runs_of
-from aiida_liheal.workchains.protocol import set_options
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
 from aiida_liheal.workchains.simulate import frames_from_structure
 
 __all__ = ('DiffuseWorkChain', 'build_shape', 'plan_diffusion', 'tabulate_diffusion')
@@ -115,7 +114,6 @@ class DiffuseWorkChain(PackedWorkChain):
             help='Settings of the runs, without seed and temperature_K; keys carry their units (kind `diffuse`).',
         )
         spec.expose_inputs(AnalyseCalculation, namespace='analyse', include=('code', 'settings', 'metadata'))
-        spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.run_md, cls.analyse, cls.results)
         spec.output('start', valid_type=FramesData, help='The start of the runs.')
         spec.output(
@@ -131,34 +129,20 @@ class DiffuseWorkChain(PackedWorkChain):
         spec.exit_code(321, 'ERROR_ANALYSIS_FAILED', message='{causes}; run liheal.analyse again')
 
     @classmethod
-    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         given = [name for name in ('crystal', 'structure') if name in inputs]
         if len(given) != 1:
-            return f'{" and ".join(given) or "neither crystal nor structure"} given; needed is exactly one of them'
-        if not {'temperatures_K', 'settings', 'potentials'} <= set(inputs):
-            return None
-        try:
-            if not inputs['potentials']:
-                raise ValueError('no potential given; one is needed, or a committee m0, m1, …')
-            settings = inputs['settings'].get_dict()
-            for key in ('seed', 'temperature_K'):
-                if key in settings:
-                    raise ValueError(f'{key}: leave it out of the settings; it comes from the inputs')
-            if 'crystal' in inputs:
-                start = _shape(inputs['crystal'].get_dict()).build()
-            elif isinstance(inputs['structure'], StructureData):
-                start = inputs['structure'].get_ase()
-            else:
-                start = inputs['structure'].get_atoms(0)
-            runs = _runs(inputs['temperatures_K'].get_list(), settings, 0)
-            check_runs(
-                JobSettings.read({'kind': 'diffuse', 'runs': runs}),
-                Frames.from_atoms([start]),
-                committee_spec(members_in_order(inputs['potentials'])),
+            raise ValueError(
+                f'{" and ".join(given) or "neither crystal nor structure"} given; needed is exactly one of them'
             )
-        except ValueError as error:
-            return str(error)
-        return None
+        if 'crystal' in inputs:
+            start = _shape(inputs['crystal'].get_dict()).build()
+        elif isinstance(inputs['structure'], StructureData):
+            start = inputs['structure'].get_ase()
+        else:
+            start = inputs['structure'].get_atoms(0)
+        settings = settings_without(inputs['settings'], 'seed', 'temperature_K')
+        yield Planned('diffuse', _runs(inputs['temperatures_K'].get_list(), settings, 0), Frames.from_atoms([start]))
 
     @classmethod
     def get_builder_from_protocol(
@@ -186,7 +170,8 @@ class DiffuseWorkChain(PackedWorkChain):
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
-            Laid over the protocol: `crystal`, `temperatures_K`, `settings`, `analysis`, `runs_per_job`.
+            Laid over the protocol: `crystal`, `temperatures_K`, `settings`, `analysis`, `runs_per_job`, `limits` (null
+            for none).
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -198,7 +183,7 @@ class DiffuseWorkChain(PackedWorkChain):
         from ase.data import atomic_masses, atomic_numbers
 
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        builder = cls.get_builder()
+        builder = cls._packed_builder(codes, potentials, inputs, seed, options)
         known: dict[str, Any] = {}
         settings = inputs['settings']
         if structure is None:
@@ -216,11 +201,6 @@ class DiffuseWorkChain(PackedWorkChain):
         run = cast(DiffuseSettings, validate('diffuse', {**settings, 'seed': 1}))
         builder.temperatures_K = List(inputs['temperatures_K'])
         builder.settings = Dict(settings)
-        builder.runs_per_job = Int(inputs['runs_per_job'])
-        builder.seed = Int(seed)
-        builder.potentials = members(potentials)
-        builder.lammps.code = codes['lmp']
-        set_options(builder.lammps, options)
         builder.analyse.code = codes['python']
         analysis = {
             **known,
@@ -286,6 +266,7 @@ class DiffuseWorkChain(PackedWorkChain):
 
     def results(self) -> ExitCode | None:
         """Tabulate what the analyses found, whatever became of some of the runs."""
+        self.attach_flags()
         jobs, analyses = dict(self.ctx.runs), dict(self.ctx.get('analyses', {}))
         done = {key: job for key, job in analyses.items() if job.is_finished_ok}
         for key, job in done.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, calcfunction, while_
@@ -11,9 +11,8 @@ from pydantic import Field, model_validator
 
 from aiida_liheal.analysis.melting import Bracket, bracket, judge, next_temperatures
 from aiida_liheal.calculations.common import settings_validator
-from aiida_liheal.calculations.lammps import JobSettings, check_runs, members_in_order
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.kinds import MeltSettings
 from aiida_liheal.parsers.common import array_data
@@ -21,8 +20,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.bcc import LITHIUM_A, bcc_bulk
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Element, Settings
-from aiida_liheal.workchains.packed import PackedWorkChain, members, outputs_of, runs_of
-from aiida_liheal.workchains.protocol import set_options
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
 
 __all__ = ('CrystalSettings', 'MeltWorkChain', 'SearchSettings', 'build_crystal_to_melt', 'judge_round', 'plan_round')
 
@@ -195,7 +193,6 @@ class MeltWorkChain(PackedWorkChain):
             valid_type=Dict,
             help='Settings of the runs, without seed and temperature_K; keys carry their units (kind `melt`).',
         )
-        spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.setup, while_(cls.should_go_on)(cls.run_round, cls.inspect_round), cls.results)
         spec.output('start', valid_type=FramesData, help='The crystal.')
         spec.output(
@@ -219,28 +216,13 @@ class MeltWorkChain(PackedWorkChain):
         )
 
     @classmethod
-    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
-        if not {'crystal', 'search', 'settings', 'potentials'} <= set(inputs):
-            return None
-        try:
-            if not inputs['potentials']:
-                raise ValueError('no potential given; one is needed, or a committee m0, m1, …')
-            for key in ('seed', 'temperature_K'):
-                if key in inputs['settings'].get_dict():
-                    raise ValueError(f'{key}: leave it out of the settings; it comes from the inputs')
-            crystal = CrystalSettings.read(inputs['crystal'].get_dict())
-            search = SearchSettings.read(inputs['search'].get_dict())
-            given = _run(crystal, inputs['settings'].get_dict())
-            runs = [{**given, 'temperature_K': temperature, 'seed': 1} for temperature in search.temperatures_K]
-            atoms = bcc_bulk(crystal.element, crystal.lattice_constant_A, crystal.size)
-            check_runs(
-                JobSettings.read({'kind': 'melt', 'runs': runs}),
-                Frames.from_atoms([atoms]),
-                committee_spec(members_in_order(inputs['potentials'])),
-            )
-        except ValueError as error:
-            return str(error)
-        return None
+    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        crystal = CrystalSettings.read(inputs['crystal'].get_dict())
+        search = SearchSettings.read(inputs['search'].get_dict())
+        given = _run(crystal, settings_without(inputs['settings'], 'seed', 'temperature_K'))
+        runs = [{**given, 'temperature_K': temperature, 'seed': 1} for temperature in search.temperatures_K]
+        atoms = bcc_bulk(crystal.element, crystal.lattice_constant_A, crystal.size)
+        yield Planned('melt', runs, Frames.from_atoms([atoms]))
 
     @classmethod
     def get_builder_from_protocol(
@@ -265,7 +247,7 @@ class MeltWorkChain(PackedWorkChain):
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
-            Laid over the protocol: `crystal`, `search`, `settings`, `runs_per_job`.
+            Laid over the protocol: `crystal`, `search`, `settings`, `runs_per_job`, `limits` (null for none).
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -275,15 +257,10 @@ class MeltWorkChain(PackedWorkChain):
             For an unknown protocol or override.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        builder = cls.get_builder()
+        builder = cls._packed_builder(codes, potentials, inputs, seed, options)
         builder.crystal = Dict(inputs['crystal'])
         builder.search = Dict(inputs['search'])
         builder.settings = Dict(inputs['settings'])
-        builder.runs_per_job = Int(inputs['runs_per_job'])
-        builder.seed = Int(seed)
-        builder.potentials = members(potentials)
-        builder.lammps.code = codes['lmp']
-        set_options(builder.lammps, options)
         return builder
 
     @classmethod
@@ -348,6 +325,7 @@ class MeltWorkChain(PackedWorkChain):
         history = self.ctx.history['history']
         summary = conclude_search(self.inputs.search, self.ctx.start, history)
         self.out('summary', summary)
+        self.attach_flags()
         if not any('verdict' in run for run in history['runs']):
             causes = sorted({run['cause'] for run in history['runs']})
             return self.exit_codes.ERROR_JOB_FAILED.format(causes='; '.join(causes))

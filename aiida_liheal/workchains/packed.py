@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from aiida.engine import ProcessSpec, ToContext, WorkChain, calcfunction
-from aiida.orm import Dict, Int
+from aiida.engine import ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
+from aiida.orm import AbstractCode, Dict, Int
 from numpy.typing import NDArray
 
-from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
+from aiida_liheal.calculations.lammps import (
+    JobSettings,
+    LammpsCalculation,
+    check_runs,
+    members_in_order,
+    read_limits,
+    run_folder,
+)
+from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.lammps.limits import Limits
+from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.ports import add_seed, whole_number
-from aiida_liheal.workchains.protocol import ProtocolMixin
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('PackedWorkChain', 'Run', 'members', 'outputs_of', 'pack_runs', 'runs_of')
+__all__ = (
+    'PackedWorkChain',
+    'Planned',
+    'Run',
+    'join_packed_flags',
+    'members',
+    'outputs_of',
+    'pack_runs',
+    'runs_of',
+    'settings_without',
+)
 
 
 @calcfunction
@@ -28,6 +48,26 @@ def pack_runs(settings: Dict, runs_per_job: Int) -> dict[str, Dict]:
         f'j{number:03d}': Dict({**whole, 'runs': whole['runs'][start : start + size]})
         for number, start in enumerate(range(0, len(whole['runs']), size))
     }
+
+
+@calcfunction
+def join_packed_flags(**nodes: Dict) -> Dict:
+    """Limits that runs went beyond, by job and run, from `results` or `flags` of the jobs."""
+    flags = {}
+    for job, node in sorted(nodes.items()):
+        content = node.get_dict()
+        for number, run in enumerate(content.get('runs', [content])):
+            if run.get('flags'):
+                flags[f'{job}_{run_folder(number)}'] = run['flags']
+    return Dict(flags)
+
+
+class Planned(NamedTuple):
+    """Runs that a verb is going to do: their kind, the settings of each, and the frames that they start from."""
+
+    kind: str
+    runs: list[dict[str, Any]]
+    starts: Frames
 
 
 @dataclass(frozen=True)
@@ -81,14 +121,23 @@ def members(potentials: Mapping[str, PotentialData] | PotentialData) -> dict[str
     return {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
 
 
+def settings_without(settings: Dict, *keys: str) -> dict[str, Any]:
+    """Settings of runs. Raises ValueError if they hold a key that a verb fills in itself."""
+    values = settings.get_dict()
+    for key in keys:
+        if key in values:
+            raise ValueError(f'{key}: leave it out of the settings; it comes from the inputs')
+    return dict(values)
+
+
 class PackedWorkChain(ProtocolMixin, WorkChain):
-    """Many runs, few jobs. The subclasses say which runs and what they show."""
+    """Many runs, few jobs. The subclasses say which runs (`_planned`) and what they show."""
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
         """Inputs and exit codes."""
         super().define(spec)
-        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata'))
+        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
         spec.input_namespace(
             'potentials',
             valid_type=PotentialData,
@@ -104,7 +153,79 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
             validator=whole_number('runs_per_job'),
             help='Most runs that one job does, one after another. With 1, a run that is interrupted goes on by itself.',
         )
+        spec.inputs.validator = cls._validate_inputs
+        spec.output(
+            'flags',
+            valid_type=Dict,
+            required=False,
+            help='Limits that runs went beyond, by job and run; there is none if all of them kept them.',
+        )
         spec.exit_code(310, 'ERROR_JOB_FAILED', message='{causes}; the outputs hold what there is')
+
+    @classmethod
+    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """All runs that follow from complete inputs, with any seeds. Raises ValueError saying what is wrong."""
+        raise NotImplementedError
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
+        """The checks of the jobs themselves, before anything is built or submitted."""
+        if any(port.required and name not in inputs for name, port in cls.spec().inputs.items()):
+            return None  # told by the port itself, or left out on purpose where it is exposed
+        try:
+            if not inputs['potentials']:
+                raise ValueError('no potential given; one is needed, or a committee m0, m1, …')
+            potential = committee_spec(members_in_order(inputs['potentials']))
+            limits = read_limits(inputs['lammps'].get('monitors', {}))
+            size = inputs['runs_per_job'].value
+            if limits is not None and limits.action == 'stop' and size > 1:
+                raise ValueError(
+                    f"action = 'stop': all of up to {size} runs of a job would be stopped for one of them; allowed is "
+                    "'flag', or runs_per_job = 1"
+                )
+            for kind, runs, starts in cls._planned(inputs):
+                job = JobSettings.read({'kind': kind, 'runs': runs})
+                check_runs(job, starts, potential)
+                if limits is not None:
+                    for number in range(len(runs)):
+                        limits.check(job.run(number)[1], potential.is_committee)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def _packed_builder(
+        cls,
+        codes: Mapping[str, AbstractCode],
+        potentials: Mapping[str, PotentialData] | PotentialData,
+        inputs: Mapping[str, Any],
+        seed: int,
+        options: dict[str, Any] | None,
+    ) -> ProcessBuilder:
+        """A builder with what all packed verbs take alike.
+
+        Parameters
+        ----------
+        codes : mapping of str to Code
+            `lmp`, at least.
+        potentials : PotentialData or mapping of str to PotentialData
+            One potential, or a committee m0, m1, ….
+        inputs : mapping
+            From `get_protocol_inputs`: `runs_per_job` and `limits` (None for none) are taken from it.
+        seed : int
+            Seed of all runs.
+        options : dict, optional
+            `metadata.options` of the LAMMPS jobs.
+        """
+        builder = cls.get_builder()
+        builder.runs_per_job = Int(inputs['runs_per_job'])
+        builder.seed = Int(seed)
+        builder.potentials = members(potentials)
+        builder.lammps.code = codes['lmp']
+        set_options(builder.lammps, options)
+        if inputs['limits']:
+            builder.lammps.monitors = {'limits': limits_monitor(Limits.read(inputs['limits']))}
+        return builder
 
     @staticmethod
     def packed_settings(job: Any) -> Dict:
@@ -133,4 +254,17 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
                 job = self.submit(LammpsCalculation, **inputs)
             self.report(f'{key}: {len(pack["runs"])} runs in {job.process_label}<{job.pk}>')
             awaited[f'{key}.{name}'] = job
+        self.ctx.packs = [*self.ctx.get('packs', []), key]
         return ToContext(**awaited)
+
+    def attach_flags(self) -> None:
+        """Attach what limits the runs of all jobs so far went beyond, if there is anything."""
+        told = {}
+        for key in self.ctx.get('packs', []):
+            for name, job in dict(self.ctx[key]).items():
+                if 'flags' in job.outputs:
+                    told[f'{key}_{name}'] = job.outputs.flags
+                elif 'results' in job.outputs and any(run.get('flags') for run in job.outputs.results.get('runs', [])):
+                    told[f'{key}_{name}'] = job.outputs.results
+        if told:
+            self.out('flags', join_packed_flags(**told))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,14 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, calcfunction
 from aiida.orm import AbstractCode, ArrayData, Dict, Float, Int, List
 
 from aiida_liheal.analysis.valleys import arrival, distance_to_line, mean_and_spread, rank_correlation, rise
-from aiida_liheal.calculations.lammps import JobSettings, check_runs, members_in_order
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.data.potential import PotentialData, committee_spec
+from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
-from aiida_liheal.workchains.packed import PackedWorkChain, members, outputs_of, runs_of
-from aiida_liheal.workchains.protocol import set_options
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
 
 __all__ = ('ValleyWorkChain', 'follow_slide', 'plan_slide', 'plan_valleys', 'tabulate_valleys')
 
@@ -188,7 +186,6 @@ class ValleyWorkChain(PackedWorkChain):
             ),
             help='An atom this near to its place at the bottom, in Å, is there; half a lattice constant of lithium.',
         )
-        spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.run_valleys, cls.results)
         spec.output('structures', valid_type=FramesData, help='The starts, one an angle; extra: angle_deg.')
         spec.output(
@@ -211,34 +208,22 @@ class ValleyWorkChain(PackedWorkChain):
         )
 
     @classmethod
-    def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
-        if not {'crystal', 'angles_deg', 'settings', 'potentials'} <= set(inputs):
-            return None
+    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         if ('slope' in inputs) != ('slide' in inputs):
-            return 'slope and slide belong together: give both or neither'
-        try:
-            if not inputs['potentials']:
-                raise ValueError('no potential given; one is needed, or a committee m0, m1, …')
-            potential = committee_spec(members_in_order(inputs['potentials']))
-            shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())
-            cls._check('valley', inputs['settings'], shapes, potential)
-            if 'slope' in inputs:
-                cls._check('slide', inputs['slide'], [SlopeSettings.read(inputs['slope'].get_dict())], potential)
-        except ValueError as error:
-            return str(error)
-        return None
+            raise ValueError('slope and slide belong together: give both or neither')
+        shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())
+        yield cls._runs('valley', inputs['settings'], shapes)
+        if 'slope' in inputs:
+            yield cls._runs('slide', inputs['slide'], [SlopeSettings.read(inputs['slope'].get_dict())])
 
     @staticmethod
-    def _check(kind: str, settings: Dict, shapes: list[Any], potential: Any) -> None:
-        values = settings.get_dict()
-        if 'seed' in values:
-            raise ValueError('seed: leave it out of the settings; it is derived from the input `seed`')
+    def _runs(kind: str, settings: Dict, shapes: list[Any]) -> Planned:
+        values = settings_without(settings, 'seed')
         runs = [
             {'fixed_below_A': shape.fixed_below_A, **values, 'structure': number, 'seed': 1}
             for number, shape in enumerate(shapes)
         ]
-        frames = Frames.from_atoms([shape.build() for shape in shapes])
-        check_runs(JobSettings.read({'kind': kind, 'runs': runs}), frames, potential)
+        return Planned(kind, runs, Frames.from_atoms([shape.build() for shape in shapes]))
 
     @classmethod
     def get_builder_from_protocol(
@@ -264,7 +249,7 @@ class ValleyWorkChain(PackedWorkChain):
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `crystal`, `angles_deg`, `settings`, `slope` and `slide` (null for none),
-            `reach_A`, `runs_per_job`.
+            `reach_A`, `runs_per_job`, `limits` (null for none).
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -274,7 +259,7 @@ class ValleyWorkChain(PackedWorkChain):
             For an unknown protocol or override.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        builder = cls.get_builder()
+        builder = cls._packed_builder(codes, potentials, inputs, seed, options)
         builder.crystal = Dict(inputs['crystal'])
         builder.angles_deg = List(inputs['angles_deg'])
         builder.settings = Dict(inputs['settings'])
@@ -282,11 +267,6 @@ class ValleyWorkChain(PackedWorkChain):
             builder.slope = Dict(inputs['slope'])
             builder.slide = Dict(inputs['slide'])
         builder.reach_A = Float(inputs['reach_A'])
-        builder.runs_per_job = Int(inputs['runs_per_job'])
-        builder.seed = Int(seed)
-        builder.potentials = members(potentials)
-        builder.lammps.code = codes['lmp']
-        set_options(builder.lammps, options)
         return builder
 
     @classmethod
@@ -319,6 +299,7 @@ class ValleyWorkChain(PackedWorkChain):
 
     def results(self) -> ExitCode | None:
         """Tabulate the energies, and follow the atom down the slope."""
+        self.attach_flags()
         jobs = dict(self.ctx.valleys)
         structures = next(iter(jobs.values())).inputs.structures
         told = tabulate_valleys(structures, Int(len(self.inputs.potentials)), **outputs_of(jobs))

@@ -4,7 +4,7 @@ import pytest
 from aiida.orm import Int
 from aiida.plugins import WorkflowFactory
 
-VERBS = ('label', 'train', 'explore', 'learn', 'deposit', 'heal', 'valley', 'diffuse', 'campaign', 'quickstart')
+VERBS = ('label', 'train', 'explore', 'learn', 'deposit', 'heal', 'valley', 'diffuse', 'melt', 'campaign', 'quickstart')
 LEAST = {
     'runs_per_job': 1, 'max_attempts': 1,
     'seed': 0, 'max_at_once': 1, 'batch_size': 1, 'max_iterations': 1, 'max_candidates': 1, 'n_rounds': 1
