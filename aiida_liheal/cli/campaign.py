@@ -51,7 +51,7 @@ def campaign(
     katom_step_per_s: float | None,
     common: Any,
 ) -> None:
-    """Run the series of a campaign file, or of a campaign that ships with the package: laptop or paper.
+    """Run the series of a campaign file, or of a campaign that ships with the package: laptop, classical or paper.
 
     Points that an earlier campaign finished are taken over, so a campaign that was stopped or extended is launched
     again with the same command. --dry-run shows atoms, steps and estimated hours of each point, and runs nothing.

@@ -114,5 +114,5 @@ def test_shipped_campaigns_go_by_name(invoke, codes, n_nodes):
     assert 'builtin: ' in output
     status, output = invoke('launch', 'campaign', 'gallery')
     assert status == 1
-    assert 'laptop, paper' in output
+    assert 'classical, laptop, paper' in output
     assert n_nodes() == before

@@ -11,6 +11,7 @@ from aiida.orm import CalcJobNode, Dict, Int, RemoteData, WorkChainNode
 from aiida.plugins import DataFactory
 from plumpy import ProcessState
 
+from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import read_campaign
 from aiida_liheal.workchains.campaign import CampaignWorkChain, _lookup, short_names
 from aiida_liheal.workchains.heal import HealWorkChain
@@ -288,12 +289,14 @@ def test_measured_speed_counts_large_runs_more(fresh, potentials, ended_job):
     assert '2 earlier runs' in source
 
 
-@pytest.mark.parametrize('name', ['laptop', 'paper'])
+@pytest.mark.parametrize('name', ['classical', 'laptop', 'paper'])
 def test_every_point_of_the_shipped_campaigns_can_be_run(codes, meam_potential, name):
     """Each is built and checked as its process would be, and is a run of its own; each series tells its source."""
     content = CampaignWorkChain.get_protocol_inputs(name)
     campaign = read_campaign(content)
-    _, built = read_points(content, codes, {'builtin': {'m0': meam_potential}})
+    pair = PotentialData('generic', ['Li'], {}, pair_style='lj/cut 6.0', pair_coeff=['* * 0.1 2.8'])
+    known = {'builtin': {'m0': meam_potential}, 'meam': {'m0': meam_potential}, 'snap': {'m0': pair}}
+    _, built = read_points(content, codes, known)
     assert len({point_key(builder) for _, builder in built.values()}) == len(built)
     for series in campaign.series.values():
         assert series.source
@@ -303,13 +306,15 @@ def test_every_point_of_the_shipped_campaigns_can_be_run(codes, meam_potential, 
 
 
 def test_shipped_campaigns_are_protocols(codes, meam_potential):
-    assert set(CampaignWorkChain.get_available_protocols()) == set(shipped_campaigns()) == {'laptop', 'paper'}
+    assert (
+        set(CampaignWorkChain.get_available_protocols()) == set(shipped_campaigns()) == {'classical', 'laptop', 'paper'}
+    )
     members = {'builtin': {'m0': meam_potential}}
     builder = CampaignWorkChain.get_builder_from_protocol(
         codes, members, 'laptop', {'max_at_once': 3}, {'queue_name': 'gpu'}
     )
     assert (builder.campaign['max_at_once'], builder.campaign['options']) == (3, {'queue_name': 'gpu'})
-    with pytest.raises(ValueError, match="unknown protocol 'fast'; there are laptop, paper"):
+    with pytest.raises(ValueError, match="unknown protocol 'fast'; there are classical, laptop, paper"):
         CampaignWorkChain.get_builder_from_protocol(codes, members, 'fast')
 
 
