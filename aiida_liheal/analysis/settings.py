@@ -27,7 +27,7 @@ class AnalysisSettings(BaseModel):
         ),
     )
     measure_voids: bool = Field(
-        default=True, description='measure voids; the surface mesh costs 13 times as much as a-CNA'
+        default=True, description='measure voids; the surface mesh costs 2 to 3 times as much as a-CNA'
     )
     void_probe_radius_A: float = Field(
         default=3.0,

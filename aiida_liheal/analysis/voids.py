@@ -1,4 +1,4 @@
-"""Voids: their volume and number by an alpha shape, and when they have healed."""
+"""Voids: their volumes and number by an alpha shape, and when they have healed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from ovito.data import DataCollection
+from ovito.data import DataCollection, SurfaceMesh
 from ovito.modifiers import ConstructSurfaceModifier
 
 from .vacuum import ready_for_mesh
@@ -14,10 +14,28 @@ from .vacuum import ready_for_mesh
 
 @dataclass(frozen=True)
 class Voids:
-    """Total volume in Å^3 and number of the empty regions that matter encloses on all sides."""
+    """The empty regions that matter encloses on all sides.
 
-    volume_A3: float
-    regions: int
+    Parameters
+    ----------
+    volumes_A3 : (n,) float
+        Their volumes in Å^3, the largest first.
+    surface : (n_atoms,) bool
+        Atoms that the mesh goes through, around voids and at the outside.
+    """
+
+    volumes_A3: NDArray
+    surface: NDArray
+
+    @property
+    def volume_A3(self) -> float:  # noqa: N802
+        """Total volume in Å^3."""
+        return float(self.volumes_A3.sum())
+
+    @property
+    def regions(self) -> int:
+        """Number of voids."""
+        return len(self.volumes_A3)
 
 
 def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) -> Voids:
@@ -27,6 +45,11 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
     crystal the edge of the volume is longer than the edge of the atoms taken out, by up to half a lattice constant.
     A single vacancy just shows with a probe of 3.0 Å. The vacuum along
     open directions is no void: open the cell at its vacuum first.
+
+    OVITO's own regions take four to six times as long as the mesh alone. The volumes are those that the closed parts of
+    the mesh enclose; where the parts alone do not tell what is void, as with matter afloat in one, OVITO's regions do.
+    Both agree to 1e-6, but that in one of fifty drawn crystals OVITO's regions (3.17) add up to more than the cell, by
+    up to 0.5 % of the void.
 
     Parameters
     ----------
@@ -39,19 +62,114 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
     """
     is_open = not all(data.cell.pbc)
     work, copies = ready_for_mesh(data, matter, probe_radius_A)
+    mesh = _mesh(work, probe_radius_A)
+    surface = np.zeros(data.particles.count, dtype=bool)
+    surface[np.asarray(mesh.vertices['Particle Index']) % len(surface)] = True
+    volumes = _enclosed(mesh, is_open)
+    if volumes is None:
+        volumes = _regions(work, probe_radius_A, is_open)
+    # copies of a void have the same volume
+    return Voids(volumes_A3=np.sort(volumes)[::-1][::copies], surface=surface)
+
+
+def _mesh(work: DataCollection, probe_radius_A: float, regions: bool = False) -> SurfaceMesh:
+    work = work.clone()
     work.apply(
         ConstructSurfaceModifier(
             method=ConstructSurfaceModifier.Method.AlphaShape,
             radius=probe_radius_A,
             only_selected=True,
-            identify_regions=True,
-            smoothing_level=0,  # the volume comes from the tessellation; smoothing changes the mesh for pictures only
+            identify_regions=regions,
+            smoothing_level=0,
         )
     )
-    regions = work.surfaces['surface'].regions
+    return work.surfaces['surface']
+
+
+def _regions(work: DataCollection, probe_radius_A: float, is_open: bool) -> NDArray:
+    """Volumes of the voids by OVITO's regions: the largest one is the outside of an open cell."""
+    regions = _mesh(work, probe_radius_A, regions=True).regions
     empty = np.sort(np.asarray(regions['Volume'])[np.asarray(regions['Filled']) == 0])
-    voids = empty[:-1] if is_open else empty
-    return Voids(volume_A3=float(voids.sum()) / copies, regions=-(-len(voids) // copies))
+    return empty[:-1] if is_open else empty
+
+
+def _enclosed(mesh: SurfaceMesh, is_open: bool) -> NDArray | None:
+    """Volumes of the voids by the parts of the mesh; None if they do not tell.
+
+    A part that is closed up to repetition along at most one direction has a volume: the flux of F = k (k.x)/k^2
+    through it, k across that direction. It is that of a void where the normals point inward. Layers that repeat
+    along two directions are the two sides of a slab.
+    """
+    faces = np.asarray(mesh.get_face_vertices())
+    if not len(faces):
+        return np.zeros(0)
+    cell = np.array(mesh.domain[:, :3])  # type: ignore[index]
+    positions = np.asarray(mesh.vertices['Position'])
+    # edges are shorter than two radii, cells are four wide
+    ahead = positions[np.roll(faces, -1, axis=1)] - positions[faces]
+    images = -np.round(ahead @ np.linalg.inv(cell).T).astype(np.int64)
+    ahead = ahead + images @ cell.T
+    parts, shifts, wraps = _connect(
+        len(positions), faces.ravel(), np.roll(faces, -1, axis=1).ravel(), images.reshape(-1, 3)
+    )
+    part = parts[faces[:, 0]]
+    normals = np.cross(ahead[:, 0], ahead[:, 1]) / 2
+    centres = positions[faces[:, 0]] + shifts[faces[:, 0]] @ cell.T + (2 * ahead[:, 0] + ahead[:, 1]) / 3
+    volumes = []
+    layers = 0
+    for number in np.unique(part):
+        members = part == number
+        along = wraps[number] @ cell.T if number in wraps else np.zeros((1, 3))
+        rank = int(np.linalg.matrix_rank(along, tol=1e-3))
+        if rank == 3:
+            return None
+        if rank == 2:
+            layers += 1
+            continue
+        # the last right-hand singular vector lies across all of `along`
+        across = np.linalg.svd(along)[2][-1]
+        volumes.append(float((centres[members] @ across) @ (normals[members] @ across)))
+    signed = np.array(volumes)
+    outside = 1 if is_open and not layers else 0
+    if layers not in ((0, 1, 2) if is_open else (0,)) or (signed > 0).sum() != outside:
+        return None
+    return -signed[signed < 0]
+
+
+def _connect(n: int, first: NDArray, second: NDArray, images: NDArray) -> tuple[NDArray, NDArray, dict[int, NDArray]]:
+    """Connected parts of a periodic graph, in which the edge `first[i]`-`second[i]` crosses `images[i]` cells.
+
+    Returns
+    -------
+    (n,) int, (n, 3) int, dict of int to (m, 3) int
+        The part that each vertex is in, the image of it that makes the part connected, and the ways, in cells, in
+        which a part meets its own images.
+    """
+    parts = np.arange(n)
+    shifts = np.zeros((n, 3), np.int64)
+    while True:
+        one, other = parts[first], parts[second]
+        jumps = shifts[first] + images - shifts[second]
+        apart = one != other
+        if not apart.any():
+            break
+        one, other, jumps = one[apart], other[apart], jumps[apart]
+        # each part hangs on one of its neighbours with a lower number
+        swapped = one > other
+        low, high = np.where(swapped, other, one), np.where(swapped, one, other)
+        parents = np.arange(n)
+        offsets = np.zeros((n, 3), np.int64)
+        high, chosen = np.unique(high, return_index=True)
+        parents[high] = low[chosen]
+        offsets[high] = np.where(swapped, -1, 1)[chosen, None] * jumps[chosen]
+        while (parents[parents] != parents).any():
+            offsets = offsets + offsets[parents]
+            parents = parents[parents]
+        shifts += offsets[parts]
+        parts = parents[parts]
+    around = jumps.any(axis=1)
+    wraps = {int(part): np.unique(jumps[around & (one == part)], axis=0) for part in np.unique(one[around])}
+    return parts, shifts, wraps
 
 
 def healed_at_ps(

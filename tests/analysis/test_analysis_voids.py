@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from analysis_synthetic import A, as_data, crystal, cut_cube, everything, slab
 from ase import Atoms
+from ovito.modifiers import ConstructSurfaceModifier
 
-from aiida_liheal.analysis.vacuum import atoms_in_flight, heights, open_at_vacuum
+from aiida_liheal.analysis.vacuum import atoms_in_flight, heights, open_at_vacuum, ready_for_mesh
 from aiida_liheal.analysis.voids import healed_at_ps, measure_voids
 
 ATOMIC_VOLUME = A**3 / 2
@@ -32,6 +33,75 @@ def test_two_voids_and_none():
     perfect = crystal(6)
     perfect.rattle(0.3, seed=1)
     assert measure_voids(as_data(perfect), everything(perfect), 3.0).volume_A3 == 0
+
+
+def by_regions(data, matter):
+    """Volumes of the voids by OVITO's own regions, the largest first."""
+    work, copies = ready_for_mesh(data, matter, 3.0)
+    work.apply(ConstructSurfaceModifier(radius=3.0, only_selected=True, identify_regions=True, smoothing_level=0))
+    regions = work.surfaces['surface'].regions
+    empty = np.sort(np.asarray(regions['Volume'])[np.asarray(regions['Filled']) == 0])[::-1]
+    return empty[0 if all(data.cell.pbc) else 1 :][::copies]
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_volumes_are_those_of_regions(seed):
+    """Balls, boxes, tunnels and cracks, alone or cutting one another, in bulk and slabs, cold and hot."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(5, 8))
+    edge = n * A
+    atoms = crystal(n) if seed % 3 == 0 else slab(n, 2 * n, pbc_z=seed % 3 == 1)
+    for _ in range(3):
+        away = atoms.positions - rng.uniform(0, edge, 3)
+        away -= np.round(away / edge) * edge * np.array([1, 1, seed % 3 == 0])
+        box = rng.uniform(2, 7, 3)
+        # tunnels through the cell, and cracks
+        box[rng.random(3) < 0.2] = edge
+        ball = np.linalg.norm(away, axis=1) < rng.uniform(2.5, 7)
+        taken = ball if rng.random() < 0.5 else (np.abs(away) < box).all(axis=1)
+        if not taken.all():
+            atoms = atoms[~taken]
+    atoms.rattle(rng.choice([1e-6, 0.1, 0.25, 0.4]), seed=seed)
+    matter = ~atoms_in_flight(as_data(atoms), 1.207 * A, 0.1)
+    opened = open_at_vacuum(as_data(atoms), matter, 10.0)
+    voids = measure_voids(opened, matter, 3.0)
+    assert voids.volumes_A3 == pytest.approx(by_regions(opened, matter), rel=1e-6)
+    assert (voids.regions, voids.volume_A3) == (len(voids.volumes_A3), pytest.approx(voids.volumes_A3.sum()))
+
+
+@pytest.mark.parametrize('axes', [(1,), (0, 2), (1, 2)])
+def test_tunnels_and_cracks(axes):
+    """A void that goes through the periodic cell has the volume of its cross-section, as wide as a closed one's."""
+    atoms = crystal(6)
+    low, high = 1.9 * A, 3.9 * A
+    across = [axis for axis in range(3) if axis not in axes]
+    taken = ((atoms.positions > low) & (atoms.positions < high))[:, across].all(axis=1)
+    atoms = atoms[~taken]
+    voids = measure_voids(as_data(atoms), everything(atoms), 3.0)
+    # from the last layer kept below to the first one above
+    assert voids.volumes_A3 == pytest.approx([(6 * A) ** len(axes) * (2.5 * A) ** len(across)], rel=0.15)
+    assert voids.volumes_A3 == pytest.approx(by_regions(as_data(atoms), everything(atoms)), rel=1e-6)
+
+
+def test_an_island_in_a_void_takes_room():
+    atoms, _ = cut_cube(crystal(10), 6, 2)
+    empty = measure_voids(as_data(atoms), everything(atoms), 3.0)
+    island = crystal(2)
+    island.positions += 4.25 * A
+    filled = atoms + island
+    voids = measure_voids(as_data(filled), everything(filled), 3.0)
+    assert voids.volumes_A3 == pytest.approx(by_regions(as_data(filled), everything(filled)), rel=1e-6)
+    assert 0 < empty.volume_A3 - voids.volume_A3 < (2 * A) ** 3
+
+
+def test_surface_of_a_mesh():
+    """The atoms of the mesh are those that line the void, and only those."""
+    atoms, _ = cut_cube(crystal(8), 3, 2)
+    lining = measure_voids(as_data(atoms), everything(atoms), 3.0).surface
+    outside = np.maximum(np.abs(atoms.positions - 3.25 * A).max(axis=1) / A - 1.25, 0)
+    assert 0 < lining.sum() < len(atoms)
+    assert outside[lining].max() <= 1.0
+    assert lining[outside < 0.6].mean() > 0.5
 
 
 def test_small_cells_are_repeated():
