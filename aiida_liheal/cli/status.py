@@ -34,7 +34,7 @@ def status(process: str, show_all: bool) -> None:
     from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode
 
     from aiida_liheal.cli.progress import job_progress
-    from aiida_liheal.report.facts import duration, next_step, outcome
+    from aiida_liheal.report.facts import beyond_limits, duration, next_step, outcome
     from aiida_liheal.report.tree import describe, read_tree
 
     tree = read_tree(load(process, ProcessNode, 'status'))
@@ -57,6 +57,9 @@ def status(process: str, show_all: bool) -> None:
         echo.echo('    ' * step.depth + ' '.join(word for word in words if word))
         if step.message and step.is_over:
             echo.echo('    ' * step.depth + '  ' + click.style(step.message, fg=_COLOURS.get(step.state)))
+        # a job that was stopped at a limit has said so as it ended
+        for text in [] if step.node.exit_status else beyond_limits(step):
+            echo.echo('    ' * step.depth + '  ' + click.style(f'beyond a limit: {text}', fg='yellow'))
     for name, node in _made(tree.root.node):
         echo.echo(f'{name}: {type(node).__name__}<{node.pk}>, {describe(node)}')
     if tree.root.state not in ('finished',):

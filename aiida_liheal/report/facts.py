@@ -10,7 +10,18 @@ from aiida.orm import ArrayData
 
 from aiida_liheal.report.tree import Step, Tree
 
-__all__ = ('Fact', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations')
+__all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations')
+
+#: What runs of a coexistence did.
+_VERDICTS = {'freezes': 'froze', 'melts': 'melted', 'undecided': 'undecided', 'failed': 'failed'}
+#: Limits of a run in words, with their units.
+_LIMITS = {
+    'max_temperature_K': ('temperature', ' K'),
+    'max_lost_atoms': ('atoms lost', ''),
+    'max_deviation_eV_per_A': ('deviation of forces', ' eV/Å'),
+}
+#: Most flags of one job that are listed.
+_MOST_FLAGS = 5
 
 
 @dataclass(frozen=True)
@@ -35,9 +46,17 @@ def facts(tree: Tree) -> list[Fact]:
         summary = step.result('summary')
         if summary:
             found.append(Fact('learn', 'outcome', str(summary['outcome']), plural(summary['n_rounds'], 'round')))
+    if not tree.named('CampaignWorkChain'):
+        for name, told in (
+            ('ValleyWorkChain', _valleys),
+            ('DiffuseWorkChain', _diffusion),
+            ('MeltWorkChain', _melting),
+        ):
+            for step in tree.named(name):
+                found += told(step)
     for step in simulations(tree):
         found += _simulation(step)
-    return found
+    return found + _limits(tree)
 
 
 def plural(number: int, noun: str) -> str:
@@ -64,9 +83,9 @@ def duration(seconds: float | None) -> str:
 def simulations(tree: Tree) -> list[Step]:
     """The steps that ran one simulation each: the verbs, or a bare run or analysis if there is no verb.
 
-    Those of a campaign are left out: its table has a row for each.
+    Those of a campaign are left out, as its table has a row for each, and so are those of verbs that tell of many runs.
     """
-    if tree.named('CampaignWorkChain'):
+    if tree.named('CampaignWorkChain', 'ValleyWorkChain', 'DiffuseWorkChain', 'MeltWorkChain'):
         return []
     verbs = tree.named('DepositWorkChain', 'HealWorkChain')
     if verbs:
@@ -253,6 +272,114 @@ def _simulation(step: Step) -> list[Fact]:
     return found
 
 
+def _valleys(step: Step) -> list[Fact]:
+    summary = step.result('summary')
+    found: list[Fact] = []
+    if summary:
+        told = summary['removal_energy']
+        angles = sorted(
+            (angle, rise, spread)
+            for angle, rise, spread in zip(
+                summary['angles_deg'], told['rise_mean_eV'], told['rise_spread_eV'], strict=True
+            )
+            if rise is not None
+        )
+        if angles:
+            (first, _, _), (last, rise, spread) = angles[0], angles[-1]
+            error = f' ± {spread:.3f}' if summary['n_members'] > 1 else ''
+            rank = told['rank_correlation_with_angle']
+            remark = f'energy with the atom less without; {plural(summary["n_members"], "potential")}'
+            remark += '' if rank is None else f'; rank correlation with the angle {rank:.2f}'
+            found.append(Fact('valley', f'energy at {last:g}° above {first:g}°', f'{rise:.3f}{error} eV', remark))
+        for key, name in (('failed', 'failed'), ('not_relaxed_deg', 'not relaxed')):
+            if summary.get(key):
+                found.append(
+                    Fact('valley', f'angles {name}', ', '.join(f'{float(angle):g}°' for angle in summary[key]))
+                )
+    slide = step.result('slide__summary')
+    if 'reached_at_ps' in slide:
+        reached = slide['reached_at_ps']
+        value = 'not reached' if reached is None else f'reached at {reached:.2f} ps'
+        stayed = '' if reached is None else ('; stayed' if slide['stays'] else '; did not stay')
+        ends = f'{slide["start_A"]:.1f} Å from it at first, {slide["end_A"]:.1f} Å at {slide["duration_ps"]:.1f} ps'
+        found.append(Fact('slide', 'bottom of the valley', value + stayed, ends))
+    return found
+
+
+def _diffusion(step: Step) -> list[Fact]:
+    found = []
+    for row in step.result('summary').get('temperatures', []):
+        for group in ('surface', 'bulk'):
+            told = row.get(group, {})
+            if told.get('is_resolved'):
+                value = f'{told["D_m2_per_s"]:.2g} ± {told["D_error_m2_per_s"]:.1g} m²/s'
+            elif told.get('D_bound_m2_per_s') is not None:
+                value = f'below {told["D_bound_m2_per_s"]:.2g} m²/s'
+            else:
+                continue
+            remark = (
+                f'{told["n_moved"]} of {plural(told["n_atoms"], "atom")} left their site in {told["length_ps"]:g} ps'
+            )
+            found.append(Fact('diffuse', f'D of the {group}, {row["asked_temperature_K"]:g} K', value, remark))
+    return found
+
+
+def _melting(step: Step) -> list[Fact]:
+    summary = step.result('summary')
+    if not summary:
+        return []
+    verdicts = [run.get('verdict', 'failed') for run in summary['runs']]
+    counts = ', '.join(f'{verdicts.count(name)} {word}' for name, word in _VERDICTS.items() if name in verdicts)
+    limits = [('?' if summary[key] is None else f'{summary[key]:g}') for key in ('low_K', 'high_K')]
+    small = '' if summary['is_large_enough_to_quote'] else '; too small a crystal for a value to quote'
+    found = [
+        Fact('melt', 'runs', str(len(verdicts)), f'{plural(summary["rounds"], "round")}: {counts}'),
+        Fact('melt', 'bracket', f'{limits[0]} to {limits[1]} K', plural(summary['n_atoms'], 'atom') + small),
+    ]
+    if summary['outcome'] == 'bracketed':
+        point = f'{summary["melting_point_K"]:g} ± {summary["half_width_K"]:g} K'
+        found.append(Fact('melt', 'melting point', point, 'middle of the bracket and half its width'))
+    return found
+
+
+def beyond_limits(step: Step) -> list[str]:
+    """What limits the runs of a job went beyond, a sentence each."""
+    runs = step.result('results').get('runs', [])
+    said = []
+    for number, run in enumerate(runs):
+        for flag in run.get('flags', []):
+            name, unit = _LIMITS.get(flag['limit'], (flag['limit'], ''))
+            # what was not a number is None in the database
+            value, largest = (None if flag[key] is None else f'{flag[key]:.6g}{unit}' for key in ('value', 'largest'))
+            at_most = '' if largest in (value, None) else f', {largest} at most'
+            which = f'run {number}: ' if len(runs) > 1 else ''
+            said.append(
+                f'{which}{name} {value or "not a number"} at step {flag["step"]}{at_most}; '
+                f'allowed {flag["allowed"]:g}{unit}'
+            )
+    return said
+
+
+def _limits(tree: Tree) -> list[Fact]:
+    """Jobs that were held to limits: what they went beyond, or that they kept them."""
+    held = [
+        step
+        for step in tree.named('LammpsCalculation')
+        if any('flags' in run for run in step.result('results').get('runs', []))
+    ]
+    found = []
+    for step in held:
+        said = beyond_limits(step)
+        shown = said[:_MOST_FLAGS] + ([f'{len(said) - _MOST_FLAGS} more'] if len(said) > _MOST_FLAGS else [])
+        stopped = any(run['status'] == 'stopped' for run in step.result('results')['runs'])
+        value = plural(len(said), 'limit') + (' passed, stopped' if stopped else ' passed')
+        if said:
+            found.append(Fact(f'LAMMPS, pk {step.pk}', 'beyond limits', value, '. '.join(shown)))
+    if held and not found:
+        found.append(Fact('LAMMPS', 'limits', 'kept', f'by {plural(len(held), "job")}'))
+    return found
+
+
 def outcome(step: Step) -> str:
     """How a process stands beyond its state, in one sentence; empty if there is nothing to add."""
     match step.state:
@@ -355,4 +482,7 @@ def conclusions(tree: Tree) -> list[str]:
                 '' if None in heights else f'; height of the film {heights[0]:.1f} Å before, {heights[1]:.1f} Å after'
             )
             said.append(f'Sent onto the slab: {plural(run["n_inserted"], "atom")}, {run["n_lost"]} lost{film}.')
+    flagged = [step for step in tree.named('LammpsCalculation') if beyond_limits(step)]
+    if flagged:
+        said.append(f'Beyond its limits: {plural(len(flagged), "job")}; the table of numbers says where.')
     return said

@@ -23,18 +23,26 @@ from aiida_liheal.report.tree import Step, Tree
 
 __all__ = (
     'CURVES',
+    'PALETTE',
     'STRUCTURE_COLOURS',
     'Figure',
+    'add_band',
+    'add_line',
+    'arrays_of',
     'curves',
     'deviations',
+    'empty_plot',
     'learning_curves',
+    'look',
     'points_by_colour',
     'simulation_figures',
+    'to_csv',
 )
 
 #: Colours of the structures that a-CNA tells apart, the same in figures and pictures.
 STRUCTURE_COLOURS = {'bcc': '#0072b2', 'fcc': '#009e73', 'hcp': '#d55e00', 'ico': '#cc79a7', 'other': '#8a8a8a'}
-_PALETTE = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+#: Colours of lines in their order.
+PALETTE = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot')
 _MARKERS = ('circle', 'square', 'diamond', 'triangle-up', 'x', 'cross')
 #: Most markers on a line: more would hide it.
@@ -56,7 +64,8 @@ class Figure:
         return str(self.plot.to_json()).replace('<', '\\u003c').replace('>', '\\u003e').replace('/', '\\u002f')
 
 
-def _plot(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+def empty_plot(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+    """A plot without data; titles carry units."""
     axis = {
         'showline': True,
         'linecolor': '#5c6670',
@@ -86,11 +95,18 @@ def _plot(x_title: str, y_title: str, **layout: Any) -> go.Figure:
     )
 
 
-def _line(
+def look(number: int) -> tuple[str, str]:
+    """Dash and marker of a line: of the first 36 no two have both in common, whatever their colours."""
+    again = number // len(_DASHES)
+    return _DASHES[(number + again) % len(_DASHES)], _MARKERS[number % len(_MARKERS)]
+
+
+def add_line(
     figure: go.Figure, x: NDArray, y: NDArray, name: str, number: int, colour: str | None = None, **extra: Any
 ) -> None:
     """A line with few markers, so that it is known without its colour."""
-    colour = colour or _PALETTE[number % len(_PALETTE)]
+    colour = colour or PALETTE[number % len(PALETTE)]
+    dash, symbol = look(number)
     step = max(1, len(x) // _MARKS)
     # markers of different lines do not fall on one another
     shown = (np.arange(len(x)) - number * step // 4) % step == 0
@@ -100,9 +116,9 @@ def _line(
             y=y,
             name=name,
             mode='lines+markers',
-            line={'color': colour, 'dash': _DASHES[number % len(_DASHES)], 'width': 2},
+            line={'color': colour, 'dash': dash, 'width': 2},
             marker={
-                'symbol': _MARKERS[number % len(_MARKERS)],
+                'symbol': symbol,
                 'size': np.where(shown, 8, 0),
                 'color': 'white',
                 'line': {'color': colour, 'width': np.where(shown, 1.6, 0)},
@@ -112,7 +128,7 @@ def _line(
     )
 
 
-def _band(figure: go.Figure, x: NDArray, low: NDArray, high: NDArray, colour: str) -> None:
+def add_band(figure: go.Figure, x: NDArray, low: NDArray, high: NDArray, colour: str) -> None:
     """A band from `low` to `high`."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     figure.add_trace(
@@ -140,7 +156,8 @@ def to_csv(columns: Mapping[str, NDArray | Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def _arrays(node: Any) -> dict[str, NDArray]:
+def arrays_of(node: Any) -> dict[str, NDArray]:
+    """The arrays of a node; nothing if it is no array node."""
     return {name: node.get_array(name) for name in node.get_arraynames()} if isinstance(node, ArrayData) else {}
 
 
@@ -152,7 +169,7 @@ def learning_curves(tree: Tree) -> list[Figure]:
         curves = [
             curve
             for step in tree.below(committee)
-            if step.name == 'DpTrainCalculation' and (curve := _arrays(step.outputs.get('learning_curve')))
+            if step.name == 'DpTrainCalculation' and (curve := arrays_of(step.outputs.get('learning_curve')))
         ]
         if not curves:
             continue
@@ -163,7 +180,7 @@ def learning_curves(tree: Tree) -> list[Figure]:
             curves = curves[:1]
         stage = f' of {committee.title}' if committee.depth else ''
         for what, label, unit in (('f', 'force', 'meV/Å'), ('e', 'energy', 'meV/atom')):
-            plot = _plot('training step', f'RMSE of {label} ({unit})', yaxis_type='log')
+            plot = empty_plot('training step', f'RMSE of {label} ({unit})', yaxis_type='log')
             columns: dict[str, Any] = {'step': steps}
             parts = [(f'rmse_{what}_trn', 'training<br>batches'), (f'rmse_{what}_val', 'held-out<br>frames')]
             if f'rmse_{what}_trn' not in curves[0]:
@@ -173,8 +190,8 @@ def learning_curves(tree: Tree) -> list[Figure]:
                     continue
                 values = 1000 * np.array([curve[key] for curve in curves])
                 if len(curves) > 1:
-                    _band(plot, steps, values.min(axis=0), values.max(axis=0), _PALETTE[number])
-                _line(plot, steps, values.mean(axis=0), name, number)
+                    add_band(plot, steps, values.min(axis=0), values.max(axis=0), PALETTE[number])
+                add_line(plot, steps, values.mean(axis=0), name, number)
                 for member, row in enumerate(values):
                     columns[f'{name.replace("<br>", " ")}, member {member} ({unit})'] = row
             members = (
@@ -204,7 +221,7 @@ def deviations(tree: Tree) -> list[Figure]:
         parts = [
             array
             for step in tree.below(exploration)
-            for name, array in _arrays(step.outputs.get('deviations')).items()
+            for name, array in arrays_of(step.outputs.get('deviations')).items()
             if step.name == 'LammpsCalculation' and name.endswith('_max_devi_f')
         ]
         if parts:
@@ -217,7 +234,7 @@ def deviations(tree: Tree) -> list[Figure]:
     together = np.concatenate(list(finite.values()))
     low, high = together.min() / 1.1, together.max() * 1.1
     edges = np.geomspace(low, high, 31)
-    plot = _plot('largest force deviation in a frame (eV/Å)', 'share of the frames', xaxis_type='log')
+    plot = empty_plot('largest force deviation in a frame (eV/Å)', 'share of the frames', xaxis_type='log')
     columns: dict[str, Any] = {'from (eV/Å)': edges[:-1], 'to (eV/Å)': edges[1:]}
     top = 0.0
     for number, (name, values) in enumerate(finite.items()):
@@ -226,7 +243,7 @@ def deviations(tree: Tree) -> list[Figure]:
         # flat parts over each bin, down to nothing at both ends
         x = np.repeat(edges, 2)
         y = np.concatenate([[0], np.repeat(counts, 2), [0]])
-        _line(plot, x, y, f'{name}<br>({len(rounds[name])} frames)', number)
+        add_line(plot, x, y, f'{name}<br>({len(rounds[name])} frames)', number)
         columns[f'{name} (share of frames)'] = counts
     for key, name in (('lower_eV_per_A', 'known'), ('upper_eV_per_A', 'lost')):
         if key in levels:
@@ -252,8 +269,8 @@ def simulation_figures(step: Step) -> list[Figure]:
     """Figures of one simulation: phases, voids, energy and temperature against time, profiles by height."""
     verb = kind_of(step)
     prefix = '' if step.name == 'AnalyseCalculation' else 'analysis__'
-    series = _arrays(step.outputs.get(f'{prefix}series'))
-    profiles = _arrays(step.outputs.get(f'{prefix}profiles'))
+    series = arrays_of(step.outputs.get(f'{prefix}series'))
+    profiles = arrays_of(step.outputs.get(f'{prefix}profiles'))
     figures = []
     if series:
         figures.append(_shares(series))
@@ -261,7 +278,7 @@ def simulation_figures(step: Step) -> list[Figure]:
         wanted += ['potential_energy_eV_per_atom', 'temperature_K']
         figures += [_against_time(series, name) for name in wanted if name in series]
     else:
-        thermo = _arrays(step.outputs.get('thermo'))
+        thermo = arrays_of(step.outputs.get('thermo'))
         figures += _thermo(thermo)
     figures += [
         _by_height(profiles, name)
@@ -289,8 +306,8 @@ def _meaning(name: str) -> str:
 
 def _against_time(series: dict[str, NDArray], name: str) -> Figure:
     title, axis = _TITLES[name]
-    plot = _plot('time (ps)', axis, showlegend=False)
-    _line(plot, series['time_ps'], series[name], axis, 0)
+    plot = empty_plot('time (ps)', axis, showlegend=False)
+    add_line(plot, series['time_ps'], series[name], axis, 0)
     caption = _meaning(name)
     if name == 'n_atoms' and np.ptp(series[name]) < 8:
         plot.update_yaxes(dtick=1)
@@ -301,7 +318,7 @@ def _against_time(series: dict[str, NDArray], name: str) -> Figure:
 
 
 def _shares(series: dict[str, NDArray]) -> Figure:
-    plot = _plot('time (ps)', 'share of the atoms', yaxis_range=[-0.03, 1.03])
+    plot = empty_plot('time (ps)', 'share of the atoms', yaxis_range=[-0.03, 1.03])
     columns: dict[str, Any] = {'time (ps)': series['time_ps']}
     averaged = share_key(series).endswith('averaged')
     number = 0
@@ -311,7 +328,7 @@ def _shares(series: dict[str, NDArray]) -> Figure:
             continue
         columns[structure] = series[key]
         if structure in ('bcc', 'other') or series[key].max() > 0.005:
-            _line(
+            add_line(
                 plot,
                 series['time_ps'],
                 series[key],
@@ -323,7 +340,7 @@ def _shares(series: dict[str, NDArray]) -> Figure:
     inside = 'bcc_share_inside_averaged' if averaged else 'bcc_share_inside'
     if inside in series:
         columns['bcc, atoms that began inside'] = series[inside]
-        _line(plot, series['time_ps'], series[inside], 'BCC, began<br>inside', number, '#56b4e9')
+        add_line(plot, series['time_ps'], series[inside], 'BCC, began<br>inside', number, '#56b4e9')
     return Figure(
         'Crystal structure',
         'Adaptive common neighbour analysis'
@@ -337,8 +354,8 @@ def _shares(series: dict[str, NDArray]) -> Figure:
 
 def _by_height(profiles: dict[str, NDArray], name: str) -> Figure:
     title, axis = ('Temperature by height', 'temperature (K)') if name == 'temperature_K' else _TITLES[name]
-    plot = _plot(axis, 'height (Å)', showlegend=False, hovermode='closest')
-    _line(plot, profiles[name], profiles['height_A'], axis, 0)
+    plot = empty_plot(axis, 'height (Å)', showlegend=False, hovermode='closest')
+    add_line(plot, profiles[name], profiles['height_A'], axis, 0)
     return Figure(
         title,
         'Slices along the height, averaged over the last analysed frames.'
@@ -362,10 +379,10 @@ CURVES: dict[str, tuple[str, ...]] = {
 def curves(prefix: str, quantity: str, lines: Sequence[tuple[str, NDArray, NDArray]]) -> Figure:
     """A quantity of several runs against time; a line is its name, times in ps, and values."""
     title, axis = _TITLES.get(quantity, ('Share of bcc', 'share of the atoms'))
-    plot = _plot('time (ps)', axis)
+    plot = empty_plot('time (ps)', axis)
     columns: dict[str, Any] = {}
     for number, (name, times, values) in enumerate(lines):
-        _line(plot, times, values, name, number)
+        add_line(plot, times, values, name, number)
         plain = name.replace('<br>', ' ')
         columns |= {f'{plain}: time (ps)': times, f'{plain}: {axis}': values}
     return Figure(f'{prefix}{title}', _meaning(quantity), plot, to_csv(columns))
@@ -377,14 +394,14 @@ def points_by_colour(title: str, x: str, y: str, groups: Mapping[str, Sequence[t
     is_number = all(isinstance(pair[0], int | float) for pairs in groups.values() for pair in pairs)
     # what is no number has no order but that of the file
     axis = {} if is_number else {'type': 'category', 'categoryorder': 'array', 'categoryarray': names}
-    plot = _plot(x, y, showlegend=len(groups) > 1, hovermode='closest')
+    plot = empty_plot(x, y, showlegend=len(groups) > 1, hovermode='closest')
     plot.update_xaxes(**axis)
     columns: dict[str, Any] = {}
     for number, (name, pairs) in enumerate(groups.items()):
         pairs = sorted(pairs, key=lambda pair: pair[0]) if is_number else pairs
         xs = np.array([pair[0] if is_number else str(pair[0]) for pair in pairs])
         ys = np.array([pair[1] for pair in pairs], dtype=float)
-        _line(plot, xs, ys, name or y, number)
+        add_line(plot, xs, ys, name or y, number)
         columns |= {f'{name} {x}'.strip(): xs, f'{name} {y}'.strip(): ys}
     return Figure(title, 'One mark a point of the grid; names carry their units.', plot, to_csv(columns))
 
@@ -397,10 +414,10 @@ def _thermo(thermo: dict[str, NDArray]) -> list[Figure]:
         having = [run for run in runs if f'{run}_{what}' in thermo]
         if not having:
             continue
-        plot = _plot('time (ps)', axis, showlegend=len(having) > 1)
+        plot = empty_plot('time (ps)', axis, showlegend=len(having) > 1)
         columns: dict[str, Any] = {}
         for number, run in enumerate(having):
-            _line(plot, thermo[f'{run}_time_ps'], thermo[f'{run}_{what}'], run, number)
+            add_line(plot, thermo[f'{run}_time_ps'], thermo[f'{run}_{what}'], run, number)
             columns |= {f'{run} time (ps)': thermo[f'{run}_time_ps'], f'{run} {axis}': thermo[f'{run}_{what}']}
         title = 'Temperature in the log' if what == 'temperature_K' else 'Potential energy in the log'
         figures.append(Figure(title, 'From the log of LAMMPS, all atoms.', plot, to_csv(columns)))
@@ -409,17 +426,17 @@ def _thermo(thermo: dict[str, NDArray]) -> list[Figure]:
 
 def _deviation_along(step: Step) -> list[Figure]:
     """The committee's deviation along a simulation, where one drove it."""
-    devi = _arrays(step.outputs.get('deviations'))
+    devi = arrays_of(step.outputs.get('deviations'))
     if 'run_000_step' not in devi:
         return []
     timestep = step.settings().get('timestep_fs', 1.0)
     time = devi['run_000_step'] * timestep / 1000
     axis = 'deviation of forces (eV/Å)'
-    plot = _plot('time (ps)', axis, yaxis_rangemode='tozero')
+    plot = empty_plot('time (ps)', axis, yaxis_rangemode='tozero')
     for number, (key, name) in enumerate(
         (('max_devi_f', 'largest in<br>the frame'), ('avg_devi_f', 'mean of<br>the frame'))
     ):
-        _line(plot, time, devi[f'run_000_{key}'], name, number)
+        add_line(plot, time, devi[f'run_000_{key}'], name, number)
     return [
         Figure(
             'Committee deviation',

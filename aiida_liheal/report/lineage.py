@@ -22,7 +22,16 @@ from aiida_liheal.report.tree import Step, Tree, pk_of
 __all__ = ('Box', 'Lineage', 'read_lineage')
 
 #: Verbs that stand for all the jobs below them.
-UNITS = ('LabelWorkChain', 'TrainWorkChain', 'ExploreWorkChain', 'DepositWorkChain', 'HealWorkChain')
+UNITS = (
+    'LabelWorkChain',
+    'TrainWorkChain',
+    'ExploreWorkChain',
+    'DepositWorkChain',
+    'HealWorkChain',
+    'ValleyWorkChain',
+    'DiffuseWorkChain',
+    'MeltWorkChain',
+)
 #: Most verbs and functions that are followed upwards; a database may hold years of work.
 MAX_UNITS = 200
 
@@ -167,7 +176,7 @@ def _domain(node: Data) -> str:
 
 def _process_box(node: ProcessNode, link: str) -> Box:
     step = Step(node, link, 0, ())
-    title = step.verb if step.name in UNITS else step.name.replace('_', ' ')
+    title = step.verb.replace('_', ' ')
     if link and not link.startswith(('CALL', 'iteration_')):
         # `train_0` says that it is a training
         title = link if link.startswith(title) else f'{title}: {link}'

@@ -19,6 +19,7 @@ from aiida_liheal.report.campaign import SeriesTable, campaign_figures, campaign
 from aiida_liheal.report.facts import conclusions, duration, facts, kind_of, next_step, outcome, simulations
 from aiida_liheal.report.figures import STRUCTURE_COLOURS, Figure, deviations, learning_curves, simulation_figures
 from aiida_liheal.report.lineage import read_lineage
+from aiida_liheal.report.packed import packed_chapters
 from aiida_liheal.report.pictures import ENERGY_SCALE, Pictures, draw_pictures
 from aiida_liheal.report.tree import Step, Tree, describe, flatten, read_tree
 
@@ -45,6 +46,9 @@ HEADINGS = {
     'explore': 'Exploration with a committee',
     'deposit': 'Deposition of lithium',
     'heal': 'Healing of a void',
+    'valley': 'Atoms in valleys and on slopes',
+    'diffuse': 'Diffusion of surface and bulk',
+    'melt': 'Melting point by coexistence',
     'campaign': 'Campaign',
     'md': 'Molecular dynamics',
 }
@@ -119,6 +123,9 @@ def _chapters(tree: Tree, pictures: bool) -> list[Chapter]:
     ):
         if figures:
             chapters.append(Chapter(anchor, title, figures))
+    if not tree.named('CampaignWorkChain'):
+        for number, (title, step, figures) in enumerate(packed_chapters(tree)):
+            chapters.append(Chapter(f'runs-{number}', f'{title} (pk {step.pk})', figures))
     for number, step in enumerate(simulations(tree)):
         title = {'deposit': 'Deposition', 'heal': 'Healing'}.get(kind_of(step), kind_of(step).capitalize())
         drawn = draw_pictures(step) if pictures else None
