@@ -467,7 +467,7 @@ def _launch_simulation(
     from aiida_liheal.lammps.settings import TrajectorySettings
     from aiida_liheal.workchains.deposit import DepositWorkChain
     from aiida_liheal.workchains.heal import HealWorkChain
-    from aiida_liheal.workchains.simulate import read_crystal
+    from aiida_liheal.workchains.start import start_of
 
     process = {'deposit': DepositWorkChain, 'heal': HealWorkChain}[verb]
     earlier: dict[str, Any] = {}
@@ -489,11 +489,7 @@ def _launch_simulation(
                 common.options,
             ),
         )
-    if 'crystal' in builder and builder.crystal is not None:
-        atoms = read_crystal(verb, builder.crystal.get_dict()).build()
-    else:
-        given = builder.structure
-        atoms = given.get_atoms(0) if isinstance(given, FramesData) else given.get_ase()
+    atoms = start_of(verb, builder)
     settings = validate(verb, {**builder.settings.get_dict(), 'seed': 1})
     assert isinstance(settings, TrajectorySettings)  # noqa: S101 (both verbs have such settings)
     lengths = ' x '.join(f'{length / 10:.2f}' for length in atoms.cell.lengths())

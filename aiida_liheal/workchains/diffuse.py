@@ -18,15 +18,18 @@ from aiida_liheal.lammps.kinds import DiffuseSettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.structures.shapes import Shape, read_shape
 from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
-from aiida_liheal.workchains.simulate import frames_from_structure
+from aiida_liheal.workchains.start import (
+    add_start,
+    known_of,
+    make_start,
+    of_its_shape,
+    read_crystal,
+    start_of,
+    with_fixed_height,
+)
 
-__all__ = ('DiffuseWorkChain', 'build_shape', 'plan_diffusion', 'tabulate_diffusion')
-
-
-def _shape(values: Mapping[str, Any]) -> Shape:
-    return cast(Shape, read_shape(values, 'slab'))
+__all__ = ('DiffuseWorkChain', 'plan_diffusion', 'tabulate_diffusion')
 
 
 def _runs(temperatures_K: list[float], settings: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -36,12 +39,6 @@ def _runs(temperatures_K: list[float], settings: Mapping[str, Any], seed: int) -
         {**settings, 'temperature_K': temperature, 'seed': derive_seed(seed, 'diffuse', number)}
         for number, temperature in enumerate(temperatures_K)
     ]
-
-
-@calcfunction
-def build_shape(crystal: Dict) -> FramesData:
-    """The start from its settings."""
-    return FramesData(Frames.from_atoms([_shape(crystal.get_dict()).build()]), domain='diffuse')
 
 
 @calcfunction
@@ -95,18 +92,7 @@ class DiffuseWorkChain(PackedWorkChain):
     def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
-        spec.input(
-            'crystal',
-            valid_type=Dict,
-            required=False,
-            help='The start, built from settings; keys carry their units. `shape` says which; `slab` if left out.',
-        )
-        spec.input(
-            'structure',
-            valid_type=(FramesData, StructureData),
-            required=False,
-            help='The start itself, in place of `crystal`; of a shard the first frame is taken.',
-        )
+        add_start(spec, 'diffuse')
         spec.input('temperatures_K', valid_type=List, help='Temperatures in K, a run each.')
         spec.input(
             'settings',
@@ -115,7 +101,6 @@ class DiffuseWorkChain(PackedWorkChain):
         )
         spec.expose_inputs(AnalyseCalculation, namespace='analyse', include=('code', 'settings', 'metadata'))
         spec.outline(cls.run_md, cls.analyse, cls.results)
-        spec.output('start', valid_type=FramesData, help='The start of the runs.')
         spec.output(
             'diffusion',
             valid_type=ArrayData,
@@ -129,20 +114,27 @@ class DiffuseWorkChain(PackedWorkChain):
         spec.exit_code(321, 'ERROR_ANALYSIS_FAILED', message='{causes}; run liheal.analyse again')
 
     @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Settings of one protocol with overrides laid over them.
+
+        What the protocol says of a crystal of another shape is left out where this one has no such setting.
+
+        Raises ValueError for an unknown protocol or override.
+        """
+        inputs = super().get_protocol_inputs(protocol, overrides)
+        inputs['crystal'] = of_its_shape('diffuse', inputs['crystal'], (overrides or {}).get('crystal', {}))
+        return inputs
+
+    @classmethod
     def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
-        given = [name for name in ('crystal', 'structure') if name in inputs]
-        if len(given) != 1:
-            raise ValueError(
-                f'{" and ".join(given) or "neither crystal nor structure"} given; needed is exactly one of them'
-            )
-        if 'crystal' in inputs:
-            start = _shape(inputs['crystal'].get_dict()).build()
-        elif isinstance(inputs['structure'], StructureData):
-            start = inputs['structure'].get_ase()
-        else:
-            start = inputs['structure'].get_atoms(0)
         settings = settings_without(inputs['settings'], 'seed', 'temperature_K')
-        yield Planned('diffuse', _runs(inputs['temperatures_K'].get_list(), settings, 0), Frames.from_atoms([start]))
+        yield Planned(
+            'diffuse',
+            _runs(inputs['temperatures_K'].get_list(), settings, 0),
+            Frames.from_atoms([start_of('diffuse', inputs)]),
+        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -180,30 +172,21 @@ class DiffuseWorkChain(PackedWorkChain):
         ValueError
             For an unknown protocol or override, or settings outside their limits.
         """
-        from ase.data import atomic_masses, atomic_numbers
-
         inputs = cls.get_protocol_inputs(protocol, overrides)
         builder = cls._packed_builder(codes, potentials, inputs, seed, options)
-        known: dict[str, Any] = {}
-        settings = inputs['settings']
+        crystal = None
         if structure is None:
-            shape = _shape(inputs['crystal'])
+            crystal = read_crystal('diffuse', inputs['crystal'])
             builder.crystal = Dict(inputs['crystal'])
-            known = {
-                'lattice_constant_A': shape.lattice_constant_A,
-                'mass_u': float(atomic_masses[atomic_numbers[shape.element]]),
-            }
-            fixed_below_A = getattr(shape, 'fixed_below_A', 0.0)
-            if fixed_below_A and 'fixed_below_A' not in settings:
-                settings = {**settings, 'fixed_below_A': fixed_below_A}
         else:
             builder.structure = structure
+        settings = with_fixed_height(inputs['settings'], crystal)
         run = cast(DiffuseSettings, validate('diffuse', {**settings, 'seed': 1}))
         builder.temperatures_K = List(inputs['temperatures_K'])
         builder.settings = Dict(settings)
         builder.analyse.code = codes['python']
         analysis = {
-            **known,
+            **known_of(crystal),
             'timestep_fs': run.timestep_fs,
             'fixed_below_A': run.fixed_below_A,
             'measure_mobility': True,
@@ -217,11 +200,7 @@ class DiffuseWorkChain(PackedWorkChain):
     def plan(cls, builder: ProcessBuilder) -> list[tuple[str, str, str]]:
         """What would be run, for a dry run: name, how many, remark."""
         run = cast(DiffuseSettings, validate('diffuse', {**builder.settings.get_dict(), 'seed': 1}))
-        if 'crystal' in builder:
-            atoms = len(_shape(builder.crystal.get_dict()).build())
-        else:
-            given = builder.structure
-            atoms = len(given.get_atoms(0) if isinstance(given, FramesData) else given.get_ase())
+        atoms = len(start_of('diffuse', builder))
         temperatures = builder.temperatures_K.get_list()
         jobs = -(-len(temperatures) // builder.runs_per_job.value)
         frames = run.n_steps // run.steps(run.dump_every_ps) + 1
@@ -235,12 +214,7 @@ class DiffuseWorkChain(PackedWorkChain):
 
     def run_md(self) -> Any:
         """Run all temperatures."""
-        if 'crystal' in self.inputs:
-            start = build_shape(self.inputs.crystal)
-        elif isinstance(self.inputs.structure, StructureData):
-            start = frames_from_structure(self.inputs.structure)
-        else:
-            start = self.inputs.structure
+        start = make_start('diffuse', self.inputs)
         self.out('start', start)
         plan = plan_diffusion(self.inputs.temperatures_K, self.inputs.settings, self.inputs.seed)
         return self.submit_runs('runs', start, plan, goes_on=True)

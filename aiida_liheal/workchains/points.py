@@ -21,20 +21,18 @@ from aiida.orm import (
     ProcessNode,
     QueryBuilder,
     RemoteData,
-    StructureData,
     WorkChainNode,
 )
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
-from ase import Atoms
 
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.kinds import DepositSettings
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
-from aiida_liheal.structures.shapes import read_shape
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
-from aiida_liheal.workchains.simulate import DEFAULT_SHAPES, SimulationWorkChain
+from aiida_liheal.workchains.simulate import SimulationWorkChain
+from aiida_liheal.workchains.start import start_of
 
 __all__ = (
     'KEY_EXTRA',
@@ -255,16 +253,8 @@ def cost_of(builder: ProcessBuilder) -> Cost:
     return _COSTS[process.__name__](builder)
 
 
-def _start_of(builder: ProcessBuilder, shape: str) -> Atoms:
-    if builder.get('crystal') is not None:
-        crystal: Any = read_shape(builder.crystal.get_dict(), shape)
-        return crystal.build()
-    given = builder.structure
-    return given.get_ase() if isinstance(given, StructureData) else given.get_atoms(0)
-
-
 def _cost_of_simulation(kind: str, builder: ProcessBuilder) -> Cost:
-    atoms = _start_of(builder, DEFAULT_SHAPES[kind])
+    atoms = start_of(kind, builder)
     settings: Any = validate(kind, {**builder.settings.get_dict(), 'seed': 1})
     if not isinstance(settings, DepositSettings):
         return Cost.of_run(len(atoms), settings.n_steps)
@@ -288,7 +278,7 @@ def _cost_of_valleys(builder: ProcessBuilder) -> Cost:
 
 def _cost_of_diffusion(builder: ProcessBuilder) -> Cost:
     steps = validate('diffuse', {**builder.settings.get_dict(), 'seed': 1}).n_steps
-    run = Cost.of_run(len(_start_of(builder, 'slab')), steps)
+    run = Cost.of_run(len(start_of('diffuse', builder)), steps)
     return functools.reduce(operator.add, [run] * len(builder.temperatures_K.get_list()))
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
-from aiida.orm import AbstractCode, Dict, Int, RemoteData, StructureData
+from aiida.orm import AbstractCode, Dict, Int, RemoteData, Str, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation
@@ -20,40 +20,21 @@ from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
-from aiida_liheal.structures.shapes import SHAPES, Shape, read_shape
+from aiida_liheal.structures.shapes import Shape
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.ports import add_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
-
-__all__ = (
-    'DEFAULT_SHAPES',
-    'SimulationWorkChain',
-    'build_crystal',
-    'frames_from_structure',
-    'job_settings',
-    'read_crystal',
+from aiida_liheal.workchains.start import (
+    add_start,
+    known_of,
+    make_start,
+    of_its_shape,
+    read_crystal,
+    start_of,
+    with_fixed_height,
 )
 
-#: Shape that each kind of simulation starts from, where `crystal` names none.
-DEFAULT_SHAPES = {'deposit': 'slab', 'heal': 'void'}
-
-
-def read_crystal(kind: str, values: Mapping[str, Any]) -> Shape:
-    """Settings of the start of a kind of simulation. Raises ValueError saying what is wrong and what is allowed."""
-    return cast(Shape, read_shape(values, DEFAULT_SHAPES[kind]))
-
-
-@calcfunction
-def build_crystal(kind: Any, settings: Dict) -> FramesData:
-    """The start of a simulation from its settings: a slab to deposit on, a crystal with a void to heal."""
-    crystal = read_crystal(kind.value, settings.get_dict())
-    return FramesData(Frames.from_atoms([crystal.build()]), domain=kind.value)
-
-
-@calcfunction
-def frames_from_structure(structure: StructureData) -> FramesData:
-    """A shard of one frame from a structure."""
-    return FramesData.from_structure(structure)
+__all__ = ('SimulationWorkChain', 'job_settings')
 
 
 @calcfunction
@@ -72,20 +53,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     def define(cls, spec: ProcessSpec) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
-        spec.input(
-            'crystal',
-            valid_type=Dict,
-            required=False,
-            validator=cls._validate_crystal,
-            help='The start, built from settings; keys carry their units. `shape` says which settings: '
-            f'{", ".join(SHAPES)}; `{DEFAULT_SHAPES[cls._kind]}` if it is left out.',
-        )
-        spec.input(
-            'structure',
-            valid_type=(FramesData, StructureData),
-            required=False,
-            help='The start itself, in place of `crystal`; of a shard the first frame is taken.',
-        )
+        add_start(spec, cls._kind)
         spec.input(
             'settings',
             valid_type=Dict,
@@ -117,7 +85,6 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.build, cls.run_md, cls.inspect_md, cls.analyse, cls.results)
         spec.expose_outputs(MdWorkChain)
-        spec.output('start', valid_type=FramesData, help='The start of the run.')
         spec.output_namespace('analysis', dynamic=True, required=False, help='Outputs of the analysis.')
         spec.exit_code(320, 'ERROR_RUN_FAILED', message='the run failed: {cause}; `trajectories` holds what there is')
         spec.exit_code(
@@ -125,14 +92,6 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             'ERROR_ANALYSIS_FAILED',
             message='the run ended, its analysis failed: {cause}; run liheal.analyse again',
         )
-
-    @classmethod
-    def _validate_crystal(cls, node: Dict, _: Any) -> str | None:
-        try:
-            read_crystal(cls._kind, node.get_dict())
-        except ValueError as error:
-            return str(error)
-        return None
 
     @classmethod
     def _validate_settings(cls, node: Dict, _: Any) -> str | None:
@@ -147,10 +106,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     @classmethod
     def _completed(cls, settings: dict[str, Any], crystal: Shape | None) -> dict[str, Any]:
         """Settings with what follows from the crystal: the height of fixed layers, unless it is given."""
-        fixed_below_A = getattr(crystal, 'fixed_below_A', 0.0)
-        if fixed_below_A > 0 and 'fixed_below_A' not in settings:
-            return {**settings, 'fixed_below_A': fixed_below_A}
-        return settings
+        return with_fixed_height(settings, crystal)
 
     @classmethod
     def get_protocol_inputs(
@@ -170,28 +126,16 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             given = [key for key in keys if chosen.get(key) is not None]
             if given:
                 inputs['settings'] = settings = {k: v for k, v in settings.items() if k in given or k not in keys}
-        crystal = inputs['crystal']
-        shape = crystal.get('shape', DEFAULT_SHAPES[cls._kind])
-        if shape in SHAPES:
-            asked = changes.get('crystal', {})
-            inputs['crystal'] = {k: v for k, v in crystal.items() if k in SHAPES[shape].model_fields or k in asked}
+        inputs['crystal'] = of_its_shape(cls._kind, inputs['crystal'], changes.get('crystal', {}))
         return inputs
 
     @classmethod
     def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
-        given = [name for name in ('crystal', 'structure') if name in inputs]
-        if len(given) != 1:
-            return f'{" and ".join(given) or "neither crystal nor structure"} given; needed is exactly one of them'
         if not {'settings', 'potentials'} <= set(inputs):
             return None
         # the checks of the job itself, before anything is built or submitted
         try:
-            if 'crystal' in inputs:
-                start = FramesData(Frames.from_atoms([read_crystal(cls._kind, inputs['crystal'].get_dict()).build()]))
-            elif isinstance(inputs['structure'], StructureData):
-                start = FramesData.from_structure(inputs['structure'])
-            else:
-                start = inputs['structure']
+            start = FramesData(Frames.from_atoms([start_of(cls._kind, inputs)]))
             run = {**inputs['settings'].get_dict(), 'seed': 1}
             job = Dict(JobSettings.read({'kind': cls._kind, 'runs': [run]}).model_dump())
         except ValueError as error:
@@ -263,28 +207,14 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         cls, analysis: dict[str, Any], settings: dict[str, Any], crystal: Shape | None
     ) -> dict[str, Any]:
         """Settings of the analysis with what follows from the run and its crystal."""
-        from ase.data import atomic_masses, atomic_numbers
-
-        known: dict[str, Any] = {'timestep_fs': settings.get('timestep_fs', 1.0)}
-        if crystal is not None:
-            known |= {
-                'lattice_constant_A': crystal.lattice_constant_A,
-                'mass_u': float(atomic_masses[atomic_numbers[crystal.element]]),
-            }
+        known: dict[str, Any] = {'timestep_fs': settings.get('timestep_fs', 1.0), **known_of(crystal)}
         if settings.get('fixed_below_A'):
             known['fixed_below_A'] = settings['fixed_below_A']
         return {**known, **analysis}
 
     def build(self) -> None:
         """Make the start, unless it is given."""
-        from aiida.orm import Str
-
-        if 'crystal' in self.inputs:
-            self.ctx.start = build_crystal(Str(self._kind), self.inputs.crystal)
-        elif isinstance(self.inputs.structure, StructureData):
-            self.ctx.start = frames_from_structure(self.inputs.structure)
-        else:
-            self.ctx.start = self.inputs.structure
+        self.ctx.start = make_start(self._kind, self.inputs)
         self.ctx.job = job_settings(Str(self._kind), self.inputs.settings, self.inputs.seed)
         self.out('start', self.ctx.start)
 

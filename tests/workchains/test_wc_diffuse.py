@@ -5,13 +5,16 @@ import shutil
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import ArrayData, Dict, Int, List, to_aiida_type
+from aiida.orm import ArrayData, Dict, Int, List, Str, to_aiida_type
 
 from aiida_liheal.calculations.lammps import JobSettings, check_runs
+from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.lammps.decks import render, validate
 from aiida_liheal.structures.bcc import SlabSettings, bcc_bulk
-from aiida_liheal.workchains.diffuse import DiffuseWorkChain, build_shape, plan_diffusion, tabulate_diffusion
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.workchains.diffuse import DiffuseWorkChain, plan_diffusion, tabulate_diffusion
+from aiida_liheal.workchains.start import build_crystal, start_of
 
 SLAB = {'size': [3, 3], 'n_layers': 8, 'n_fixed_layers': 2, 'height_above_A': 12.0}
 SETTINGS = {
@@ -46,7 +49,7 @@ def diffusion(codes, meam_potential):
 def test_a_run_for_each_temperature(meam_potential):
     plan = plan_diffusion(List([50.0, 450.0]), Dict(SETTINGS), Int(3)).get_dict()
     job = JobSettings.read(plan)
-    check_runs(job, build_shape(Dict(SLAB)).get_frames(), committee_spec([meam_potential]))
+    check_runs(job, build_crystal(Str('diffuse'), Dict(SLAB)).get_frames(), committee_spec([meam_potential]))
     assert [run['temperature_K'] for run in job.runs] == [50.0, 450.0]
     assert len({run['seed'] for run in job.runs}) == 2
 
@@ -140,6 +143,28 @@ def test_protocols_fit_what_they_describe(codes, meam_potential, protocol):
     analysis = builder.analyse.settings.get_dict()
     assert analysis['mobility_from_ps'] == builder.settings['equilibration_ps']
     assert analysis['fixed_below_A'] == builder.settings['fixed_below_A']
+
+
+def test_exactly_one_start(diffusion, refusal):
+    given = FramesData(Frames.from_atoms([SlabSettings.read(SLAB).build()]))
+    both = {**diffusion(), 'structure': given}
+    assert 'crystal and structure given; needed is exactly one' in refusal(DiffuseWorkChain, **both)
+    without = diffusion(crystal=None)
+    empty = FramesData(given.get_frames().select([]))
+    assert 'the shard holds no frames' in refusal(DiffuseWorkChain, **without, structure=empty)
+    assert len(start_of('diffuse', {**without, 'structure': given})) == 72
+
+
+def test_another_shape_than_that_of_the_protocol(codes, meam_potential):
+    """What the protocol says of a slab is left out; what a person says of it is refused."""
+    crystal = {'shape': 'void', 'size': [6, 6, 6], 'void_size': [2, 2, 2]}
+    builder = DiffuseWorkChain.get_builder_from_protocol(codes, meam_potential, overrides={'crystal': crystal})
+    assert DiffuseWorkChain._validate_inputs(builder._inputs(prune=True), None) is None
+    assert 'n_layers' not in builder.crystal.get_dict()
+    with pytest.raises(ValueError, match='n_layers: no such setting'):
+        DiffuseWorkChain.get_builder_from_protocol(
+            codes, meam_potential, overrides={'crystal': {**crystal, 'n_layers': 3}}
+        )
 
 
 @pytest.mark.engine

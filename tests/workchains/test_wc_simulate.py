@@ -19,7 +19,8 @@ from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings, bcc_b
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.heal import HealWorkChain
-from aiida_liheal.workchains.simulate import build_crystal, frames_from_structure, job_settings, read_crystal
+from aiida_liheal.workchains.simulate import job_settings
+from aiida_liheal.workchains.start import build_crystal, frames_from_structure, read_crystal
 
 SLAB = {'size': [6, 4], 'n_layers': 6, 'n_fixed_layers': 2, 'height_above_A': 60.0}
 VOID = {'size': [4, 4, 4], 'void_size': [2, 1, 1]}

@@ -5,10 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from ase import Atoms
 
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import RunSettings
+
+
+def check_pressure(pressure_bar: float | None, atoms: Atoms) -> None:
+    """Refuse a barostat on a cell with open sides, with a ValueError that says what to give instead."""
+    if pressure_bar is not None and not atoms.pbc.all():
+        raise ValueError(
+            f'pressure_bar = {pressure_bar} bar: needs a cell that is periodic in all directions, got pbc = '
+            f'{atoms.pbc.tolist()}; give null to keep the cell'
+        )
+
+
+def check_fixed(fixed_below_A: float, atoms: Atoms) -> None:
+    """Refuse a height in Å below which none or all atoms are fixed, with a ValueError that says where they lie."""
+    heights = atoms.positions[:, 2]
+    n_fixed = int(np.count_nonzero(heights < fixed_below_A))
+    if not 0 < n_fixed < len(atoms):
+        raise ValueError(
+            f'fixed_below_A = {fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
+            f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
+        )
+
+
+def open_sides(atoms: Atoms) -> list[str]:
+    """Axes along which the cell is not periodic: walls keep the atoms in there."""
+    return [axis for axis, periodic in zip('xyz', atoms.pbc, strict=True) if not periodic]
 
 
 class DeckKind(NamedTuple):

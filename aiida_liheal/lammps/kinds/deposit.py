@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from ase import Atoms, units
 from pydantic import Field, model_validator
 
-from aiida_liheal.lammps.kinds.base import DeckKind
+from aiida_liheal.lammps.kinds.base import DeckKind, check_fixed
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import TrajectorySettings
 from aiida_liheal.lammps.sources import (
@@ -272,12 +272,7 @@ def context(settings: DepositSettings, atoms: Atoms, potential: PotentialSpec) -
     heights = atoms.positions[:, 2]
     width, depth, height = (float(length) for length in atoms.cell.lengths())
     area_nm2 = width * depth / 100
-    n_fixed = int((heights < settings.fixed_below_A).sum())
-    if not 0 < n_fixed < len(atoms):
-        raise ValueError(
-            f'fixed_below_A = {settings.fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
-            f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
-        )
+    check_fixed(settings.fixed_below_A, atoms)
     # of a surface that is not flat, what it would be if its atoms were spread out evenly
     surface = min(float(heights.max()), float(heights.min()) + len(atoms) * settings.atomic_volume_A3 / (width * depth))
     ceiling = surface - settings.thermostat_depth_A

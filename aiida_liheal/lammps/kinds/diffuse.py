@@ -7,7 +7,7 @@ from typing import Any, Self
 from ase import Atoms
 from pydantic import Field, model_validator
 
-from aiida_liheal.lammps.kinds.base import DeckKind
+from aiida_liheal.lammps.kinds.base import DeckKind, check_fixed, open_sides
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import TrajectorySettings
 
@@ -45,17 +45,11 @@ class DiffuseSettings(TrajectorySettings):
 def context(settings: DiffuseSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
     """What the template needs besides the settings."""
     if settings.fixed_below_A is not None:
-        heights = atoms.positions[:, 2]
-        n_fixed = int((heights < settings.fixed_below_A).sum())
-        if not 0 < n_fixed < len(atoms):
-            raise ValueError(
-                f'fixed_below_A = {settings.fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
-                f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
-            )
+        check_fixed(settings.fixed_below_A, atoms)
     return {
         'dump_every': settings.steps(settings.dump_every_ps),
         'equilibration_steps': settings.steps(settings.equilibration_ps) if settings.equilibration_ps else 0,
-        'open_sides': [axis for axis, periodic in zip('xyz', atoms.pbc, strict=True) if not periodic],
+        'open_sides': open_sides(atoms),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ase import Atoms
 from pydantic import Field
 
-from aiida_liheal.lammps.kinds.base import DeckKind
+from aiida_liheal.lammps.kinds.base import DeckKind, check_pressure
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import MdSettings
 
@@ -31,11 +31,7 @@ class ExploreSettings(MdSettings):
 
 def context(settings: ExploreSettings, atoms: Atoms, potential: PotentialSpec) -> dict[str, Any]:
     """What the template needs besides the settings."""
-    if settings.pressure_bar is not None and not atoms.pbc.all():
-        raise ValueError(
-            f'pressure_bar = {settings.pressure_bar} bar: needs a cell that is periodic in all directions, '
-            f'got pbc = {atoms.pbc.tolist()}'
-        )
+    check_pressure(settings.pressure_bar, atoms)
     # these frames may be labelled: keep them exact
     return {'dump_every': settings.every_steps, 'dump_format': '%.12g'}
 

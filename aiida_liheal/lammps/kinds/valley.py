@@ -7,7 +7,7 @@ from typing import Any
 from ase import Atoms
 from pydantic import Field
 
-from aiida_liheal.lammps.kinds.base import DeckKind
+from aiida_liheal.lammps.kinds.base import DeckKind, check_fixed
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import RunSettings
 
@@ -35,16 +35,11 @@ def placed_context(fixed_below_A: float, atoms: Atoms) -> dict[str, Any]:
     ValueError
         If no atom is fixed, or the placed one is.
     """
-    heights = atoms.positions[:, 2]
-    n_fixed = int((heights < fixed_below_A).sum())
-    if not 0 < n_fixed < len(atoms):
+    check_fixed(fixed_below_A, atoms)
+    height_A = atoms.positions[-1, 2]
+    if height_A < fixed_below_A:
         raise ValueError(
-            f'fixed_below_A = {fixed_below_A} Å fixes {n_fixed} of {len(atoms)} atoms, which lie from '
-            f'{heights.min():.2f} to {heights.max():.2f} Å: it must fix some and leave some'
-        )
-    if heights[-1] < fixed_below_A:
-        raise ValueError(
-            f'the placed atom, the last one, is at z = {heights[-1]:.2f} Å, below fixed_below_A = {fixed_below_A} Å: '
+            f'the placed atom, the last one, is at z = {height_A:.2f} Å, below fixed_below_A = {fixed_below_A} Å: '
             'it could not move'
         )
     # ids are numbered in the order of the structure
