@@ -46,6 +46,7 @@ def models() -> dict[type[BaseModel], str]:
         ExploreSettings,
         HealSettings,
         MeltSettings,
+        RelaxSettings,
         SlideSettings,
         ValleyRunSettings,
     )
@@ -83,6 +84,7 @@ def models() -> dict[type[BaseModel], str]:
         CrystalSettings: '`crystal` of `liheal.melt`',
         SearchSettings: '`search` of `liheal.melt`',
         MeltSettings: '`settings` of `liheal.melt` (without `seed` and `temperature_K`)',
+        RelaxSettings: 'each of the `runs` of `liheal.lammps`, kind `relax`',
         JobSettings: '`settings` of `liheal.lammps`',
         Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',
         ExploreSettings: 'each of the `runs` of `liheal.lammps`, kind `explore`',

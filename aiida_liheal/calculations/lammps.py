@@ -17,6 +17,7 @@ from aiida_liheal.calculations.common import define_options, job_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, committee_spec
 from aiida_liheal.lammps.decks import check, render, validate, write_data
+from aiida_liheal.lammps.kinds import RelaxSettings
 from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.lammps.potentials import PotentialSpec
 from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
@@ -45,7 +46,7 @@ WALLTIME_SHARE = 0.95
 class JobSettings(Settings):
     """What a LAMMPS job runs."""
 
-    kind: str = Field(description='kind of run: explore, deposit, heal, valley, slide, diffuse or melt')
+    kind: str = Field(description='kind of run: explore, deposit, heal, valley, slide, diffuse, melt or relax')
     runs: list[dict[str, Any]] = Field(
         min_length=1,
         description='settings of each run, as its kind has them, and `structure`: index of the frame it starts from',
@@ -178,7 +179,10 @@ class LammpsCalculation(LammpsRawCalculation):
             help='Frames between the trust levels; extra: run, step, max_devi_f in eV/Å.',
         )
         spec.output(
-            'last_frames', valid_type=FramesData, required=False, help='Last frame of each run that ended; extra: run.'
+            'last_frames',
+            valid_type=FramesData,
+            required=False,
+            help='Last frame of each run that ended, of kind `relax` with forces; extra: run.',
         )
         spec.exit_code(301, 'ERROR_NO_OUTPUT', message='no run left a log: {cause}; see run_000/lmp.err of the job')
         spec.exit_code(
@@ -303,6 +307,11 @@ class LammpsCalculation(LammpsRawCalculation):
             ]
             # read by the parser and left out of the database: `lmp.out` is the log once more, the trajectory stays
             # where it was made
-            temporary = ['lmp.out', 'final.data', *(['traj.dump'] if settings.trust is not None else [])]
+            temporary = [
+                'lmp.out',
+                'final.data',
+                *(['traj.dump'] if settings.trust is not None else []),
+                *(['forces.dump'] if isinstance(run, RelaxSettings) else []),
+            ]
             calcinfo.retrieve_temporary_list += [(f'{name}/{file}', '.', 2) for file in temporary]
         return calcinfo

@@ -255,6 +255,11 @@ class DumpFrame:
         """Velocities in Å/ps: (n_atoms, 3) float."""
         return np.column_stack([self.columns[f'v{axis}'] for axis in 'xyz'])
 
+    @property
+    def forces(self) -> NDArray:
+        """Forces in eV/Å: (n_atoms, 3) float."""
+        return np.column_stack([self.columns[f'f{axis}'] for axis in 'xyz'])
+
 
 class DumpReader:
     """Iterate over the frames of a text dump, one in memory at a time.
@@ -347,7 +352,7 @@ def dump_to_frames(
     Parameters
     ----------
     path : str or Path
-        A dump with columns `type x y z` and, to keep velocities, `vx vy vz`.
+        A dump with columns `type x y z` and, to keep velocities and forces, `vx vy vz` and `fx fy fz`.
     elements : sequence of str
         Element of each LAMMPS atom type, in order.
     indices : sequence of int, optional
@@ -372,6 +377,7 @@ def dump_to_frames(
     if not kept:
         return None, reader.truncated
     has_velocities = all({'vx', 'vy', 'vz'} <= set(frame.columns) for frame in kept)
+    has_forces = all({'fx', 'fy', 'fz'} <= set(frame.columns) for frame in kept)
     frames = Frames(
         elements=tuple(elements),
         counts=np.array([frame.n_atoms for frame in kept], dtype=np.int32),
@@ -379,6 +385,7 @@ def dump_to_frames(
         positions=np.concatenate([frame.positions - frame.origin for frame in kept]),
         cells=np.array([frame.cell for frame in kept]),
         pbc=np.array([frame.pbc for frame in kept]),
+        forces=np.concatenate([frame.forces for frame in kept]) if has_forces else None,
         velocities=np.concatenate([frame.velocities for frame in kept]) if has_velocities else None,
         extra={'step': np.array([frame.step for frame in kept], dtype=np.int64)},
     )

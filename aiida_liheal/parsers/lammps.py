@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from aiida_liheal.calculations.lammps import JobSettings, members_in_order, read_limits, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
-from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings
+from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, RelaxSettings
 from aiida_liheal.lammps.limits import Limits, Passed, passed
 from aiida_liheal.lammps.readers import (
     Log,
@@ -205,7 +205,10 @@ class LammpsParser(Parser):
             # as good as broken off: without its last frame there is no balance of atoms
             broken = isinstance(run, TrajectorySettings)
             return {'cause': str(error), 'status': 'interrupted' if broken else record['status']}
-        self.last.append(_as_frame(atoms, number))
+        frame = _as_frame(atoms, number)
+        if isinstance(run, RelaxSettings):
+            frame = _with_forces(frame, self.temporary / run_folder(number) / 'forces.dump', self.potential.elements)
+        self.last.append(frame)
         counts = self._balance(atoms, run, n_start, record['last_step'])
         return {**counts, 'status': 'stopped', 'cause': record['cause']} if stopped else counts
 
@@ -338,3 +341,9 @@ def _as_frame(atoms: Atoms, run: int) -> Frames:
 
     frame = Frames.from_atoms([atoms], run=np.array([run]))
     return replace(frame, velocities=atoms.get_velocities() * 1000.0 * fs)
+
+
+def _with_forces(frame: Frames, path: Path, elements: tuple[str, ...]) -> Frames:
+    """A frame with the forces of a dump of the same atoms, sorted by id like it; as it is if there is no whole one."""
+    found = dump_to_frames(path, elements)[0] if path.is_file() else None
+    return frame if found is None or found.forces is None else replace(frame, forces=found.forces)
