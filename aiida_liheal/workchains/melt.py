@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -16,6 +19,7 @@ from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.kinds import MeltSettings
 from aiida_liheal.parsers.common import array_data
+from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.bcc import LITHIUM_A, bcc_bulk
 from aiida_liheal.structures.frames import Frames
@@ -264,6 +268,16 @@ class MeltWorkChain(PackedWorkChain):
         return builder
 
     @classmethod
+    def cost(cls, builder: ProcessBuilder) -> Cost:
+        """Atoms and steps of all runs at most: a search may close in before its last round."""
+        search = SearchSettings.read(builder.search.get_dict())
+        n_temperatures = len(search.temperatures_K) + (search.max_rounds - 1) * search.per_round
+        settings = {'temperature_K': 1.0, **builder.settings.get_dict(), 'seed': 1}
+        size = CrystalSettings.read(builder.crystal.get_dict()).size
+        run = Cost.of_run(2 * math.prod(size), validate('melt', settings).n_steps)
+        return functools.reduce(operator.add, [run] * n_temperatures * search.n_seeds)
+
+    @classmethod
     def plan(cls, builder: ProcessBuilder) -> list[tuple[str, str, str]]:
         """What would be run, for a dry run: name, how many, remark."""
         search = SearchSettings.read(builder.search.get_dict())
@@ -271,7 +285,7 @@ class MeltWorkChain(PackedWorkChain):
         steps = validate('melt', {'temperature_K': 1.0, **builder.settings.get_dict(), 'seed': 1}).n_steps
         first = len(search.temperatures_K) * search.n_seeds
         later = search.per_round * search.n_seeds
-        n_atoms = 2 * crystal.size[0] * crystal.size[1] * crystal.size[2]
+        n_atoms = 2 * math.prod(crystal.size)
         quote = '' if n_atoms >= ATOMS_TO_QUOTE else f'; a value to quote needs {ATOMS_TO_QUOTE}'
         return [
             ('rounds', f'≤ {search.max_rounds}', f'until the bracket is at most {search.width_K:g} K wide'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData, committee_spec
 from aiida_liheal.lammps.limits import Limits
+from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.ports import add_seed, whole_number
@@ -192,6 +195,19 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         except ValueError as error:
             return str(error)
         return None
+
+    @classmethod
+    def cost(cls, builder: ProcessBuilder) -> Cost:
+        """Atoms and steps of all runs, before they are run; at most, where one may end before.
+
+        Raises ValueError if the inputs are wrong.
+        """
+        costs = []
+        for kind, runs, starts in cls._planned(builder._inputs(prune=True)):
+            job = JobSettings.read({'kind': kind, 'runs': runs})
+            for structure, run in map(job.run, range(len(runs))):
+                costs.append(Cost.of_run(int(starts.counts[structure]), run.n_steps))
+        return functools.reduce(operator.add, costs)
 
     @classmethod
     def _packed_builder(

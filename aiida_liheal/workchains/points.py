@@ -6,8 +6,6 @@ import functools
 import hashlib
 import inspect
 import json
-import math
-import operator
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -27,12 +25,7 @@ from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
 from aiida_liheal.data.potential import PotentialData
-from aiida_liheal.lammps.decks import validate
-from aiida_liheal.lammps.kinds import DepositSettings
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
-from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
-from aiida_liheal.workchains.simulate import SimulationWorkChain
-from aiida_liheal.workchains.start import start_of
 
 __all__ = (
     'KEY_EXTRA',
@@ -238,64 +231,9 @@ def folders_of(node: ProcessNode) -> dict[str, RemoteData]:
 
 
 def cost_of(builder: ProcessBuilder) -> Cost:
-    """Atoms and steps of all runs of a point, before they are run.
-
-    Raises
-    ------
-    NotImplementedError
-        If the verb has runs that are not known here.
-    """
+    """Atoms and steps of all runs of a point, before they are run, as its verb tells them."""
     process: Any = builder.process_class
-    if issubclass(process, SimulationWorkChain):
-        return _cost_of_simulation(process._kind, builder)
-    if process.__name__ not in _COSTS:
-        raise NotImplementedError(f'{process.__name__}: its cost is not known')
-    return _COSTS[process.__name__](builder)
-
-
-def _cost_of_simulation(kind: str, builder: ProcessBuilder) -> Cost:
-    atoms = start_of(kind, builder)
-    settings: Any = validate(kind, {**builder.settings.get_dict(), 'seed': 1})
-    if not isinstance(settings, DepositSettings):
-        return Cost.of_run(len(atoms), settings.n_steps)
-    area = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
-    schedule = settings.schedule(area)
-    # a height may end it before
-    return Cost.of_run(len(atoms), settings.last_step(area), schedule.n_insert, schedule.every_steps)
-
-
-def _cost_of_valleys(builder: ProcessBuilder) -> Cost:
-    crystal, settings = builder.crystal.get_dict(), builder.settings.get_dict()
-    steps = validate('valley', {'fixed_below_A': 1.0, **settings, 'seed': 1}).n_steps
-    angles = builder.angles_deg.get_list()
-    counts = [len(ValleySettings.read({**crystal, 'angle_deg': angle}).build()) for angle in angles]
-    costs = [Cost.of_run(atoms, steps) for atoms in counts]
-    if builder.get('slope') is not None:
-        slide = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict(), 'seed': 1})
-        costs.append(Cost.of_run(len(SlopeSettings.read(builder.slope.get_dict()).build()), slide.n_steps))
-    return functools.reduce(operator.add, costs)
-
-
-def _cost_of_diffusion(builder: ProcessBuilder) -> Cost:
-    steps = validate('diffuse', {**builder.settings.get_dict(), 'seed': 1}).n_steps
-    run = Cost.of_run(len(start_of('diffuse', builder)), steps)
-    return functools.reduce(operator.add, [run] * len(builder.temperatures_K.get_list()))
-
-
-def _cost_of_melting(builder: ProcessBuilder) -> Cost:
-    """At most: a search may close in before its last round."""
-    search = builder.search.get_dict()
-    n_temperatures = len(search['temperatures_K']) + (search['max_rounds'] - 1) * search['per_round']
-    settings = {**builder.settings.get_dict(), 'temperature_K': 300.0, 'seed': 1}
-    run = Cost.of_run(2 * math.prod(builder.crystal.get_dict()['size']), validate('melt', settings).n_steps)
-    return functools.reduce(operator.add, [run] * n_temperatures * search['n_seeds'])
-
-
-_COSTS = {
-    'ValleyWorkChain': _cost_of_valleys,
-    'DiffuseWorkChain': _cost_of_diffusion,
-    'MeltWorkChain': _cost_of_melting,
-}
+    return process.cost(builder)
 
 
 def measured_speed(code: AbstractCode, potential: PotentialData) -> tuple[float, str] | None:

@@ -15,8 +15,9 @@ from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
-from aiida_liheal.lammps.kinds import DECKS
+from aiida_liheal.lammps.kinds import DECKS, DepositSettings
 from aiida_liheal.lammps.limits import Limits
+from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
@@ -201,6 +202,20 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             builder.analyse.code = codes['python']
             builder.analyse.settings = Dict(cls._analysis_settings(inputs['analysis'], settings, crystal))
         return builder
+
+    @classmethod
+    def cost(cls, builder: ProcessBuilder) -> Cost:
+        """Atoms and steps of the run, before it is run; at most, where a height may end it before.
+
+        Raises ValueError if the inputs are wrong.
+        """
+        atoms = start_of(cls._kind, builder)
+        settings: Any = validate(cls._kind, {**builder.settings.get_dict(), 'seed': 1})
+        if not isinstance(settings, DepositSettings):
+            return Cost.of_run(len(atoms), settings.n_steps)
+        area_nm2 = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100
+        schedule = settings.schedule(area_nm2)
+        return Cost.of_run(len(atoms), settings.last_step(area_nm2), schedule.n_insert, schedule.every_steps)
 
     @classmethod
     def _analysis_settings(

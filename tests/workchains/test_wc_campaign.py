@@ -266,6 +266,8 @@ def test_cost_of_other_verbs(codes, potentials):
             'stops': {'verb': 'deposit', 'protocol': 'fast', 'overrides': {'settings.stop_after_atoms': 2}},
             'valleys': {'verb': 'valley', 'protocol': 'fast', 'overrides': {'settings.max_steps': 10}},
             'alone': {'verb': 'valley', 'protocol': 'fast', 'overrides': {'settings.max_steps': 10, 'slide': None}},
+            'moves': {'verb': 'diffuse', 'protocol': 'fast'},
+            'melts': {'verb': 'melt', 'protocol': 'fast'},
         },
     }
     costs = {name: cost_of(builder) for name, (_, builder) in read_points(content, codes, potentials)[1].items()}
@@ -273,6 +275,9 @@ def test_cost_of_other_verbs(codes, potentials):
     assert costs['stops'].steps == schedule + 1
     assert costs['alone'].steps == 3 * 10
     assert costs['valleys'].steps == 3 * 10 + 5000
+    assert (costs['moves'].atoms, costs['moves'].steps) == (360, 2 * 12_000)
+    # two temperatures at first, then one in each of two more rounds
+    assert (costs['melts'].atoms, costs['melts'].steps) == (320, 4 * 17_000)
 
 
 def test_measured_speed_counts_large_runs_more(fresh, potentials, ended_job):
