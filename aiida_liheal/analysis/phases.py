@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
-from ovito.modifiers import CommonNeighborAnalysisModifier, ConstructSurfaceModifier, ExpandSelectionModifier
+from ovito.modifiers import CommonNeighborAnalysisModifier, CoordinationAnalysisModifier, ExpandSelectionModifier
 
 from .trajectory import Frame
-from .vacuum import ready_for_mesh
 
 #: Names of the structures by OVITO's number of the type.
 STRUCTURES = ('other', 'fcc', 'hcp', 'bcc', 'ico')
@@ -52,7 +51,7 @@ def shares(types: NDArray, members: NDArray | None = None) -> dict[str, float]:
     return {name: float(count / len(chosen)) for name, count in zip(STRUCTURES, counts, strict=True)}
 
 
-def atoms_inside(data: DataCollection, matter: NDArray, probe_radius_A: float, reach_A: float) -> NDArray:
+def atoms_inside(data: DataCollection, matter: NDArray, surface: NDArray, reach_A: float) -> NDArray:
     """Atoms away from every surface, that of a void as well: those that could be counted as bcc.
 
     Parameters
@@ -61,8 +60,8 @@ def atoms_inside(data: DataCollection, matter: NDArray, probe_radius_A: float, r
         A frame, opened at vacuum; it is not changed.
     matter : (n,) bool
         Atoms that are not in flight.
-    probe_radius_A : float
-        Radius of the probe of the alpha shape in Å; the atoms that its mesh goes through are the surface.
+    surface : (n,) bool
+        Atoms of all surfaces, such as those that the surface mesh goes through.
     reach_A : float
         Atoms within this distance in Å of an atom of the surface are not inside. Between the first two bcc shells, no
         atom of a (100), (110) or (111) face that lacks one of its 14 neighbours is inside; on (110) one layer
@@ -72,16 +71,20 @@ def atoms_inside(data: DataCollection, matter: NDArray, probe_radius_A: float, r
     -------
     (n,) bool
     """
-    work, _ = ready_for_mesh(data, matter, probe_radius_A)
-    work.apply(
-        ConstructSurfaceModifier(
-            radius=probe_radius_A, only_selected=True, select_surface_particles=True, smoothing_level=0
-        )
-    )
+    if not surface.any():
+        return matter.copy()
+    work = data.clone()
+    work.particles_.create_property('Selection', data=surface.astype(np.int32))
     # the mesh's own distances of atoms cost atoms times triangles
     work.apply(ExpandSelectionModifier(mode=ExpandSelectionModifier.ExpansionMode.Cutoff, cutoff=reach_A))
-    near = np.asarray(work.particles['Selection'])[: data.particles.count] != 0
-    return matter & ~near
+    return matter & (np.asarray(work.particles['Selection']) == 0)
+
+
+def neighbour_counts(data: DataCollection, cutoff_A: float) -> NDArray:
+    """Neighbours of each atom within a distance in Å: (n,) int."""
+    work = data.clone()
+    work.apply(CoordinationAnalysisModifier(cutoff=cutoff_A))
+    return np.array(work.particles['Coordination'])
 
 
 def averaged_positions(frames: Sequence[Frame]) -> NDArray:

@@ -1,7 +1,8 @@
-"""Temperature and density in slices along the height, and the height of a film."""
+"""Temperature, density, energy and structure in slices along the height, and the height of a film."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +81,71 @@ def film_height_A(data: DataCollection, matter: NDArray, step_A: float) -> float
     return float(tops[np.isfinite(tops)].mean() - z.min())
 
 
+@dataclass(frozen=True)
+class Slices:
+    """Sums over the atoms of one frame in slices of fixed heights.
+
+    Parameters
+    ----------
+    first : int
+        Number of the lowest slice; slice i begins at i times its thickness.
+    sums : dict of str to (n_slices,) float
+        `atoms`, `density_per_A3`; with velocities `kinetic_eV` and `freedoms`; with energies `energy_eV`; and for each
+        structure that atoms were said to be in, their number, under its name, such as `bcc_share`.
+    """
+
+    first: int
+    sums: dict[str, NDArray]
+
+
+def sum_slices(
+    data: DataCollection,
+    matter: NDArray,
+    bin_A: float,
+    mass_u: float,
+    velocities: NDArray | None = None,
+    mobile: NDArray | None = None,
+    energies: NDArray | None = None,
+    structures: Mapping[str, NDArray] | None = None,
+) -> Slices:
+    """Sum up a frame by height.
+
+    Parameters
+    ----------
+    data : DataCollection
+        A frame, opened at vacuum.
+    matter : (n,) bool
+        Atoms that are not in flight: they count for density, energies and shares.
+    bin_A : float
+        Thickness of a slice in Å.
+    mass_u : float
+        Mass of an atom in u.
+    velocities : (n, 3) float, optional
+        Velocities in Å/ps.
+    mobile : (n,) bool, optional
+        Atoms that count for the temperature; all of `matter` if not given.
+    energies : (n,) float, optional
+        Potential energies in eV.
+    structures : mapping of str to (n,) bool, optional
+        Atoms of each structure.
+    """
+    slices = np.floor(heights(data) / bin_A).astype(np.int64)
+    first = int(slices[matter].min())
+    n = int(slices[matter].max()) - first + 1
+    slices -= first
+    counts = np.bincount(slices[matter], minlength=n).astype(float)
+    sums = {'atoms': counts, 'density_per_A3': counts / (lateral_area_A2(data) * bin_A)}
+    if velocities is not None:
+        moving = matter if mobile is None else matter & mobile
+        kinetic, freedoms = _thermal_energies(velocities[moving], mass_u, slices[moving], n)
+        sums |= {'kinetic_eV': kinetic, 'freedoms': freedoms}
+    if energies is not None:
+        sums['energy_eV'] = np.bincount(slices[matter], weights=energies[matter], minlength=n)
+    for name, members in (structures or {}).items():
+        sums[name] = np.bincount(slices[matter & members], minlength=n).astype(float)
+    return Slices(first, sums)
+
+
 @dataclass
 class HeightProfile:
     """Sums over frames for profiles along the height; slices have fixed heights, multiples of `bin_A` in Å.
@@ -96,62 +162,45 @@ class HeightProfile:
     mass_u: float
     n_frames: int = 0
     _first: int = 0
-    _sums: NDArray = field(default_factory=lambda: np.zeros((4, 0)))
+    _sums: dict[str, NDArray] = field(default_factory=dict)
 
-    def add(
-        self,
-        data: DataCollection,
-        matter: NDArray,
-        velocities: NDArray | None = None,
-        mobile: NDArray | None = None,
-    ) -> None:
-        """Add a frame.
-
-        Parameters
-        ----------
-        data : DataCollection
-            A frame, opened at vacuum.
-        matter : (n,) bool
-            Atoms that are not in flight: they count for the density.
-        velocities : (n, 3) float, optional
-            Velocities in Å/ps.
-        mobile : (n,) bool, optional
-            Atoms that count for the temperature; all of `matter` if not given.
-        """
-        slices = np.floor(heights(data) / self.bin_A).astype(np.int64)
-        self._cover(int(slices[matter].min()), int(slices[matter].max()))
-        slices = slices - self._first
-        n = self._sums.shape[1]
-        counts = np.bincount(slices[matter], minlength=n)
-        self._sums[0] += counts
-        self._sums[1] += counts / (lateral_area_A2(data) * self.bin_A)
-        if velocities is not None:
-            moving = matter if mobile is None else matter & mobile
-            self._sums[2:] += _thermal_energies(velocities[moving], self.mass_u, slices[moving], n)
+    def add(self, frame: Slices) -> None:
+        """Add the sums of a frame by `sum_slices`, with the thickness of this profile."""
+        before, after = 0, 0
+        if self._sums:
+            before = max(0, self._first - frame.first)
+            n_old, n_new = (len(sums['atoms']) for sums in (self._sums, frame.sums))
+            after = max(0, frame.first + n_new - self._first - n_old)
+            self._sums = {name: np.pad(sums, (before, after)) for name, sums in self._sums.items()}
+            self._first -= before
+        else:
+            self._first = frame.first
+        for name, sums in frame.sums.items():
+            total = self._sums.setdefault(name, np.zeros(len(self._sums.get('atoms', sums))))
+            at = frame.first - self._first
+            total[at : at + len(sums)] += sums
         self.n_frames += 1
-
-    def _cover(self, first: int, last: int) -> None:
-        if self._sums.shape[1] == 0:
-            self._first, self._sums = first, np.zeros((4, last - first + 1))
-            return
-        before = max(0, self._first - first)
-        after = max(0, last - (self._first + self._sums.shape[1] - 1))
-        self._sums = np.pad(self._sums, ((0, 0), (before, after)))
-        self._first -= before
 
     def arrays(self) -> dict[str, NDArray]:
         """Means over the frames, one entry a slice.
 
-        `height_A` (the middle of the slice), `atoms`, `density_g_per_cm3` and, if velocities were given,
-        `temperature_K`; that is not a number where fewer than two atoms moved. A cell without vacuum fills its
-        lowest and highest slice in part only.
+        `height_A` (the middle of the slice), `atoms`, `density_g_per_cm3`; with velocities `temperature_K`, which is
+        not a number where fewer than two atoms moved; with energies `potential_energy_eV_per_atom`, and for each
+        structure its share, as `bcc_share`: not a number where no atom was. A cell without vacuum fills its lowest and
+        highest slice in part only.
         """
-        counts, densities, kinetic, freedoms = self._sums
+        sums = dict(self._sums)
+        counts, densities = sums.pop('atoms'), sums.pop('density_per_A3')
+        some = np.where(counts > 0, counts, np.nan)
         profiles = {
             'height_A': (self._first + np.arange(len(counts)) + 0.5) * self.bin_A,
             'atoms': counts / self.n_frames,
             'density_g_per_cm3': densities / self.n_frames * self.mass_u * U_PER_A3_IN_G_PER_CM3,
         }
-        if freedoms.any():
+        kinetic, freedoms = sums.pop('kinetic_eV', None), sums.pop('freedoms', None)
+        if kinetic is not None and freedoms is not None and freedoms.any():
             profiles['temperature_K'] = _temperature_K(kinetic, freedoms)
+        if 'energy_eV' in sums:
+            profiles['potential_energy_eV_per_atom'] = sums.pop('energy_eV') / some
+        profiles |= {name: members / some for name, members in sums.items()}
         return profiles

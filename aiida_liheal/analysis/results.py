@@ -23,10 +23,28 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     'n_atoms': ('', 'atoms in the frame'),
     'atoms_in_flight': ('', 'atoms that have not landed, or have left'),
     'potential_energy_eV': ('eV', 'potential energy of all atoms'),
-    'potential_energy_eV_per_atom': ('eV/atom', 'potential energy of all atoms by their number'),
+    'potential_energy_eV_per_atom': ('eV/atom', 'potential energy of all atoms, or those of a slice, by their number'),
     'temperature_K': ('K', 'temperature without common motion, fixed atoms and atoms in flight'),
     'void_volume_A3': ('Å^3', 'volume of internal voids between the centres of the atoms around them'),
     'void_regions': ('', 'number of internal voids'),
+    'largest_void_volume_A3': ('Å^3', 'volume of the largest internal void'),
+    **{
+        f'{key}{site}{unit_of_key}': (unit, f'{what} {where}')
+        for site, where in (
+            ('surface', 'at the outer surface'),
+            ('tips', 'at the outer surface with 7 neighbours or fewer: tips, ridges, kinks'),
+            ('valleys', 'at the outer surface with 11 neighbours or more: in valleys'),
+            ('bulk', 'away from all surfaces'),
+        )
+        for key, unit_of_key, unit, what in (
+            ('atoms_', '', '', 'mobile atoms'),
+            ('potential_energy_', '_eV_per_atom', 'eV/atom', 'mean potential energy of mobile atoms'),
+        )
+    },
+    **{
+        f'amorphous_share{suffix}': ('', f'share of «other» by a-CNA over the atoms away from all surfaces{meaning}')
+        for suffix, meaning in (('', ''), ('_averaged', ', positions averaged over some frames'))
+    },
     'film_height_A': ('Å', 'mean height of the surface above the lowest atom'),
     'height_A': ('Å', 'middle of a slice along the height'),
     'atoms': ('', 'mean number of atoms in a slice'),
@@ -39,9 +57,9 @@ QUANTITIES: dict[str, tuple[str, str]] = {
         f'{structure}_share{suffix}': ('', f'share of {structure} by a-CNA{meaning}')
         for structure in ('bcc', 'fcc', 'hcp', 'ico', 'other')
         for suffix, meaning in (
-            ('', ' over all atoms'),
+            ('', ' over all atoms, or those of a slice'),
             ('_inside', ' over the atoms that began inside'),
-            ('_averaged', ' over all atoms, positions averaged over some frames'),
+            ('_averaged', ' over all atoms, or those of a slice, positions averaged over some frames'),
             ('_inside_averaged', ' over the atoms that began inside, positions averaged over some frames'),
         )
     },

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ovito
 from numpy.typing import NDArray
+from ovito.data import DataCollection
 
 from .mobility import Mobility
-from .phases import atoms_inside, averaged_positions, shares, structure_types
-from .profiles import HeightProfile, film_height_A, temperature_K
+from .phases import STRUCTURES, atoms_inside, averaged_positions, neighbour_counts, shares, structure_types
+from .profiles import HeightProfile, Slices, film_height_A, sum_slices, temperature_K
 from .results import QUANTITIES, AnalysisResult
 from .settings import AnalysisSettings
-from .trajectory import Frame, Trajectory
+from .sites import sites_of
+from .trajectory import Frame, Reader, Trajectory
 from .vacuum import atoms_in_flight, heights, open_at_vacuum
-from .voids import healed_at_ps, measure_voids
+from .voids import Voids, healed_at_ps, measure_voids
 
-#: Atoms this close to one of the surface do not begin «inside»: between the first two bcc shells, in lattice constants.
+#: Atoms this close to one of a surface are not «inside»: between the first two bcc shells, in lattice constants.
 SURFACE_REACH = (3**0.5 / 2 + 1) / 2
 
 
@@ -31,7 +38,9 @@ def analyse_trajectory(
 ) -> AnalysisResult:
     """Analyse a run.
 
-    Memory holds one frame (`average_frames` of them if positions are averaged), whatever the length of the run.
+    Memory holds one frame (`average_frames` of them if positions are averaged), whatever the length of the run; with
+    `n_workers` each of them holds that much. The numbers do not depend on their number. Workers are new processes that
+    import the module that was started: a script that asks for them keeps its work under `if __name__ == '__main__':`.
 
     Parameters
     ----------
@@ -47,100 +56,229 @@ def analyse_trajectory(
     ------
     TrajectoryError
         If a dump is missing, damaged or without the columns, or no dump has a complete frame.
+    ValueError
+        If mobility was asked for, and the run has too few frames or not the same atoms in each.
+    RuntimeError
+        If a worker was killed.
     """
     settings = settings or AnalysisSettings()
     trajectory = Trajectory.index(paths)
     picked = sorted({*range(0, len(trajectory), settings.every), len(trajectory) - 1})
-    # frames to read: each picked one and those that its positions are averaged with
-    wanted = sorted({i for p in picked for i in range(max(0, p - settings.average_frames + 1), p + 1)})
-    is_picked = set(picked)
-    in_profile = set(picked[-settings.profile_frames :])
-
-    run = _Run(settings, trajectory.frames[picked, 2] * (settings.timestep_fs / 1000))
-    window: deque[Frame] = deque(maxlen=settings.average_frames)
+    reader = Reader(trajectory)
+    run = _Run(settings, trajectory, picked, reader.frame(picked[0]))
     if progress is not None:
         progress(0, len(picked))
-    for index, frame in zip(wanted, trajectory.read(wanted), strict=True):
-        # a jump over frames that nobody wants begins a new window
-        if window and index > 0 and trajectory.frames[index - 1, 2] != window[-1].step:
-            window.clear()
-        window.append(frame)
-        if index in is_picked:
-            run.add(list(window), in_profile=index in in_profile)
-            if progress is not None:
-                progress(len(run.rows), len(picked))
+    n_workers = min(settings.n_workers, len(picked))
+    measured = _in_workers(run.plan, picked, n_workers) if n_workers > 1 else _measure_all(run.plan, reader, picked)
+    for frame in measured:
+        run.add(frame)
+        if progress is not None:
+            progress(len(run.rows), len(picked))
     return run.result(trajectory)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What has to be known to measure a frame: the start of the run, and the picked frames that give more."""
+
+    settings: AnalysisSettings
+    trajectory: Trajectory
+    inside_ids: NDArray
+    fixed_ids: NDArray
+    first: int
+    last: int
+    profile_from: int
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one frame gives."""
+
+    row: dict[str, float]
+    void_volumes_A3: NDArray | None
+    slices: Slices | None
+    snapshot: dict[str, NDArray]
+    #: Positions, cell, periodic directions and atoms in flight, for mobility.
+    places: tuple[NDArray, NDArray, NDArray, NDArray] | None
+
+
+@dataclass(frozen=True)
+class _Surfaces:
+    """Where matter ends: its voids, and the atoms away from all surfaces."""
+
+    voids: Voids
+    inside: NDArray
+
+    @classmethod
+    def of(cls, opened: DataCollection, matter: NDArray, settings: AnalysisSettings) -> _Surfaces:
+        voids = measure_voids(opened, matter, settings.void_probe_radius_A)
+        reach_A = SURFACE_REACH * settings.lattice_constant_A
+        return cls(voids, atoms_inside(opened, matter, voids.surface, reach_A))
+
+
+def _matter_of(frame: Frame, settings: AnalysisSettings) -> tuple[NDArray, DataCollection]:
+    """Atoms that are not in flight, and the frame opened at vacuum."""
+    matter = ~atoms_in_flight(frame.data, settings.landing_distance_A, settings.flight_cluster_share)
+    return matter, open_at_vacuum(frame.data, matter, settings.vacuum_gap_A)
+
+
+def _measure_all(plan: _Plan, reader: Reader, picks: Sequence[int]) -> Iterator[_Measured]:
+    """Measure some of the picked frames, with those before them that their positions are averaged with."""
+    n = plan.settings.average_frames
+    frames = plan.trajectory.frames
+    is_picked = set(picks)
+    window: deque[Frame] = deque(maxlen=n)
+    for index in sorted({i for pick in picks for i in range(max(0, pick - n + 1), pick + 1)}):
+        # a jump over frames that nobody wants begins a new window
+        if window and index > 0 and frames[index - 1, 2] != window[-1].step:
+            window.clear()
+        window.append(reader.frame(index))
+        if index in is_picked:
+            yield _measure(plan, index, list(window))
+
+
+def _measure(plan: _Plan, index: int, window: Sequence[Frame]) -> _Measured:
+    """Measure the last frame of `window`."""
+    settings, frame = plan.settings, window[-1]
+    matter, opened = _matter_of(frame, settings)
+    mobile = matter & ~np.isin(frame.ids, plan.fixed_ids)
+    groups: dict[str, NDArray | None] = {'_share': None, '_share_inside': np.isin(frame.ids, plan.inside_ids)}
+
+    time_ps = frame.step * settings.timestep_fs / 1000
+    row: dict[str, float] = {
+        'step': frame.step,
+        'time_ps': time_ps,
+        'n_atoms': len(frame),
+        'atoms_in_flight': int((~matter).sum()),
+        'film_height_A': film_height_A(opened, matter, settings.lattice_constant_A),
+    }
+    if frame.energies is not None:
+        row['potential_energy_eV'] = float(frame.energies.sum())
+        row['potential_energy_eV_per_atom'] = float(frame.energies.mean())
+    if frame.velocities is not None:
+        row['temperature_K'] = temperature_K(frame.velocities[mobile], settings.mass_u)
+    surfaces = _Surfaces.of(opened, matter, settings) if settings.measure_voids else None
+    if surfaces is not None:
+        voids = surfaces.voids
+        row['void_volume_A3'] = voids.volume_A3
+        row['void_regions'] = voids.regions
+        row['largest_void_volume_A3'] = float(voids.volumes_A3.max(initial=0.0))
+        neighbours = neighbour_counts(opened, settings.neighbour_reach_A)
+        for name, members in sites_of(neighbours, voids.outside, surfaces.inside).items():
+            row[f'atoms_{name}'] = int((members & mobile).sum())
+            if frame.energies is not None:
+                row[f'potential_energy_{name}_eV_per_atom'] = _mean(frame.energies[members & mobile])
+
+    of_slices: dict[str, NDArray] = {}
+    sets = {'': structure_types(frame.data)}
+    if settings.average_frames > 1:
+        sets['_averaged'] = structure_types(frame.data, averaged_positions(window))
+    for suffix, structures in sets.items():
+        for group, of_group in groups.items():
+            row |= {f'{name}{group}{suffix}': share for name, share in shares(structures, of_group).items()}
+        if surfaces is not None:
+            row[f'amorphous_share{suffix}'] = shares(structures, surfaces.inside)['other']
+        of_slices |= {f'{name}_share{suffix}': structures == number for number, name in enumerate(STRUCTURES)}
+
+    slices = None
+    if index >= plan.profile_from:
+        slices = sum_slices(
+            opened,
+            matter,
+            settings.height_bin_A,
+            settings.mass_u,
+            frame.velocities,
+            mobile,
+            frame.energies,
+            of_slices,
+        )
+    snapshot: dict[str, NDArray] = {}
+    for name, number in (('first', plan.first), ('last', plan.last)):
+        if index == number:
+            snapshot |= _snapshot(frame, structures, name)
+    places = None
+    if settings.measure_mobility and time_ps >= settings.mobility_from_ps:
+        places = (frame.positions, frame.cell, frame.pbc, ~matter)
+    volumes = None if surfaces is None else surfaces.voids.volumes_A3
+    return _Measured(row, volumes, slices, snapshot, places)
+
+
+def _in_workers(plan: _Plan, picked: Sequence[int], n_workers: int) -> Iterator[_Measured]:
+    """The same in several processes, in the order of the frames."""
+    # frames that share their windows go together
+    size = 1 if plan.settings.average_frames == 1 else 4 * plan.settings.average_frames
+    blocks = [picked[i : i + size] for i in range(0, len(picked), size)]
+    # OVITO reads this when it is imported: the cores are taken by the workers
+    threads = os.environ.get('OVITO_THREAD_COUNT')
+    os.environ['OVITO_THREAD_COUNT'] = '1'
+    # a fork would copy locks of OVITO's threads
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context('spawn'), _begin_worker, (plan,))
+    waiting: deque[Future[list[_Measured]]] = deque()
+    try:
+        for block in blocks:
+            waiting.append(pool.submit(_work, block))
+            # what waits to be taken is bounded as well
+            if len(waiting) >= 2 * n_workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f'one of {n_workers} workers was killed, as happens when memory runs out: take fewer (n_workers)'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if threads is None:
+            del os.environ['OVITO_THREAD_COUNT']
+        else:
+            os.environ['OVITO_THREAD_COUNT'] = threads
+
+
+#: Of a worker: what it was told at its start.
+_of_worker: list[tuple[_Plan, Reader]] = []
+
+
+def _begin_worker(plan: _Plan) -> None:
+    _of_worker[:] = [(plan, Reader(plan.trajectory))]
+
+
+def _work(picks: Sequence[int]) -> list[_Measured]:
+    plan, reader = _of_worker[0]
+    return list(_measure_all(plan, reader, picks))
 
 
 class _Run:
     """What is remembered from frame to frame."""
 
-    def __init__(self, settings: AnalysisSettings, times_ps: NDArray) -> None:
+    def __init__(self, settings: AnalysisSettings, trajectory: Trajectory, picked: Sequence[int], start: Frame) -> None:
         self.settings = settings
-        self.times_ps = times_ps
-        self.mobility: Mobility | None = None
         self.rows: list[dict[str, float]] = []
         self.profile = HeightProfile(settings.height_bin_A, settings.mass_u)
         self.snapshots: dict[str, NDArray] = {}
-        self.inside_ids: NDArray = np.zeros(0, np.int64)
-        self.fixed_ids: NDArray = np.zeros(0, np.int64)
-
-    def add(self, window: Sequence[Frame], in_profile: bool) -> None:
-        """Measure the last frame of `window`."""
-        settings, frame = self.settings, window[-1]
-        flying = atoms_in_flight(frame.data, settings.landing_distance_A, settings.flight_cluster_share)
-        matter = ~flying
-        opened = open_at_vacuum(frame.data, matter, settings.vacuum_gap_A)
-        if not self.rows:
-            self._begin(frame, matter, opened)
-        mobile = matter & ~np.isin(frame.ids, self.fixed_ids)
-        inside = np.isin(frame.ids, self.inside_ids)
-
-        row: dict[str, float] = {
-            'step': frame.step,
-            'time_ps': frame.step * settings.timestep_fs / 1000,
-            'n_atoms': len(frame),
-            'atoms_in_flight': int(flying.sum()),
-            'film_height_A': film_height_A(opened, matter, settings.lattice_constant_A),
-        }
-        if frame.energies is not None:
-            row['potential_energy_eV'] = float(frame.energies.sum())
-            row['potential_energy_eV_per_atom'] = float(frame.energies.mean())
-        if frame.velocities is not None:
-            row['temperature_K'] = temperature_K(frame.velocities[mobile], settings.mass_u)
-        if settings.measure_voids:
-            voids = measure_voids(opened, matter, settings.void_probe_radius_A)
-            row.update(void_volume_A3=voids.volume_A3, void_regions=voids.regions)
-        if self.mobility is not None and row['time_ps'] >= settings.mobility_from_ps:
-            self.mobility.add(frame.positions, frame.cell, frame.pbc, flying)
-        structures = structure_types(frame.data)
-        row.update(_named_shares(structures, inside, ''))
-        if settings.average_frames > 1:
-            structures = structure_types(frame.data, averaged_positions(window))
-            row.update(_named_shares(structures, inside, '_averaged'))
-        self.rows.append(row)
-
-        if in_profile:
-            self.profile.add(opened, matter, frame.velocities, mobile)
-        if len(self.rows) == 1:
-            self.snapshots.update(_snapshot(frame, structures, 'first'))
-        self.snapshots.update(_snapshot(frame, structures, 'last'))
-
-    def _begin(self, frame: Frame, matter: NDArray, opened: Any) -> None:
-        settings = self.settings
-        is_fixed = np.zeros(len(frame), dtype=bool)
+        #: Of the first and the last frame.
+        self.void_volumes_A3: list[NDArray] = []
+        matter, opened = _matter_of(start, settings)
+        inside = _Surfaces.of(opened, matter, settings).inside
+        is_fixed = np.zeros(len(start), dtype=bool)
         if settings.fixed_below_A is not None:
             is_fixed = heights(opened) < settings.fixed_below_A
-        reach = SURFACE_REACH * settings.lattice_constant_A
-        is_inside = atoms_inside(opened, matter, settings.void_probe_radius_A, reach)
-        self.fixed_ids = frame.ids[is_fixed]
-        self.inside_ids = frame.ids[is_inside & ~is_fixed]
+        self.plan = _Plan(
+            settings,
+            trajectory,
+            inside_ids=start.ids[inside & ~is_fixed],
+            fixed_ids=start.ids[is_fixed],
+            first=picked[0],
+            last=picked[-1],
+            profile_from=picked[-settings.profile_frames :][0],
+        )
+        self.mobility: Mobility | None = None
         if settings.measure_mobility:
+            times_ps = trajectory.frames[picked, 2] * (settings.timestep_fs / 1000)
             everywhere = np.ones(3, dtype=bool)
             along = np.array(opened.cell.pbc, dtype=bool)
             self.mobility = Mobility(
-                self.times_ps[self.times_ps >= settings.mobility_from_ps],
-                {'surface': matter & ~is_inside & ~is_fixed, 'bulk': is_inside & ~is_fixed},
+                times_ps[times_ps >= settings.mobility_from_ps],
+                {'surface': matter & ~inside & ~is_fixed, 'bulk': inside & ~is_fixed},
                 # a flat surface lies along the periodic directions; that of a void in a crystal, along all of them
                 {'surface': along if along.any() else everywhere, 'bulk': everywhere},
                 neighbour_A=3**0.5 / 2 * settings.lattice_constant_A,
@@ -149,6 +287,17 @@ class _Run:
                 n_origins=settings.mobility_origins,
                 fit=settings.mobility_fit,
             )
+
+    def add(self, frame: _Measured) -> None:
+        """Take the next frame."""
+        self.rows.append(frame.row)
+        if frame.void_volumes_A3 is not None:
+            self.void_volumes_A3[1:] = [frame.void_volumes_A3]
+        if frame.slices is not None:
+            self.profile.add(frame.slices)
+        if self.mobility is not None and frame.places is not None:
+            self.mobility.add(*frame.places)
+        self.snapshots |= frame.snapshot
 
     def result(self, trajectory: Trajectory) -> AnalysisResult:
         names = [name for name in self.rows[0] if all(name in row for row in self.rows)]
@@ -180,9 +329,14 @@ class _Run:
             'frames_truncated': len(trajectory.truncated),
             # what is cut off before a restart is written again after it
             'is_truncated': len(trajectory.paths) - 1 in trajectory.truncated,
-            'atoms_inside': len(self.inside_ids),
-            'atoms_fixed': len(self.fixed_ids),
+            'atoms_inside': len(self.plan.inside_ids),
+            'atoms_fixed': len(self.plan.fixed_ids),
             'healed_at_ps': healed,
+            'void_volumes_A3': {
+                name: self.void_volumes_A3[number].tolist()
+                for name, number in (('start', 0), ('end', -1))
+                if self.void_volumes_A3
+            },
             'start': {name: _plain(array[0]) for name, array in series.items()},
             'end': {name: _plain(array[-1]) for name, array in series.items()},
             'min': {name: _plain(np.nanmin(array)) for name, array in series.items()},
@@ -194,10 +348,9 @@ class _Run:
         }
 
 
-def _named_shares(structures: NDArray, inside: NDArray, suffix: str) -> dict[str, float]:
-    everywhere = {f'{name}_share{suffix}': share for name, share in shares(structures).items()}
-    within = {f'{name}_share_inside{suffix}': share for name, share in shares(structures, inside).items()}
-    return everywhere | within
+def _mean(values: NDArray) -> float:
+    """Their mean, not a number where there is none."""
+    return float(values.mean()) if len(values) else float('nan')
 
 
 def _snapshot(frame: Frame, structures: NDArray, name: str) -> dict[str, NDArray]:

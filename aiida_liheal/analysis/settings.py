@@ -15,6 +15,15 @@ class AnalysisSettings(BaseModel):
     timestep_fs: float = Field(
         default=1.0, gt=0.0, le=10.0, description='time step of the MD in fs; turns steps into times'
     )
+    n_workers: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description=(
+            'processes that analyse frames side by side, each with one frame and OVITO in memory (0.2 GB and about '
+            '1 kB an atom); the numbers are the same with any. A job has to ask for as many cores'
+        ),
+    )
     every: int = Field(default=1, ge=1, description='analyse each n-th frame of the dump; the last one always')
     average_frames: int = Field(
         default=1,
@@ -27,7 +36,11 @@ class AnalysisSettings(BaseModel):
         ),
     )
     measure_voids: bool = Field(
-        default=True, description='measure voids; the surface mesh costs 2 to 3 times as much as a-CNA'
+        default=True,
+        description=(
+            'follow the surface mesh, at two to three times the cost of a-CNA: voids, the amorphous share, and the '
+            'energies of atoms at the surface, at tips, in valleys and in the bulk'
+        ),
     )
     void_probe_radius_A: float = Field(
         default=3.0,
@@ -113,9 +126,14 @@ class AnalysisSettings(BaseModel):
         return self
 
     @property
+    def neighbour_reach_A(self) -> float:  # noqa: N802
+        """Distance in Å between the second and the third bcc shell: a perfect crystal has 14 neighbours within."""
+        return 1.207 * self.lattice_constant_A
+
+    @property
     def landing_distance_A(self) -> float:  # noqa: N802
         """Distance in Å below which two atoms are of one cluster; by default between second and third bcc shell."""
-        return self.flight_cutoff_A if self.flight_cutoff_A is not None else 1.207 * self.lattice_constant_A
+        return self.flight_cutoff_A if self.flight_cutoff_A is not None else self.neighbour_reach_A
 
     @property
     def atomic_volume_A3(self) -> float:  # noqa: N802

@@ -38,6 +38,10 @@ class TrajectoryError(ValueError):
         super().__init__(message)
         self.cause = cause
 
+    def __reduce__(self) -> tuple[type[TrajectoryError], tuple[str, str]]:
+        """Come back from a worker with the cause."""
+        return TrajectoryError, (self.cause, str(self))
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -125,18 +129,36 @@ class Trajectory:
         TrajectoryError
             If a frame cannot be read or has no column `id`.
         """
-        current = -1
-        source: FileSource | None = None
+        reader = Reader(self)
         for index in wanted:
-            dump, frame, step = (int(value) for value in self.frames[index])
-            if dump != current:
-                source, current = _open(self.paths[dump]), dump
-            assert source is not None  # noqa: S101 - for the type checker
-            try:
-                data = source.compute(frame)
-            except RuntimeError as error:
-                raise TrajectoryError('damaged', f'{self.paths[dump]}, step {step}: {error}') from error
-            yield _frame(data, self.paths[dump], step)
+            yield reader.frame(index)
+
+
+class Reader:
+    """Reads frames of a trajectory and keeps the dump of the last one open."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self.trajectory = trajectory
+        self._dump = -1
+        self._source: FileSource | None = None
+
+    def frame(self, index: int) -> Frame:
+        """Read the frame with this index.
+
+        Raises
+        ------
+        TrajectoryError
+            If it cannot be read or has no column `id`.
+        """
+        dump, number, step = (int(value) for value in self.trajectory.frames[index])
+        path = self.trajectory.paths[dump]
+        if self._source is None or dump != self._dump:
+            self._source, self._dump = _open(path), dump
+        try:
+            data = self._source.compute(number)
+        except RuntimeError as error:
+            raise TrajectoryError('damaged', f'{path}, step {step}: {error}') from error
+        return _frame(data, path, step)
 
 
 def _scan(path: Path) -> tuple[list[int], bool]:

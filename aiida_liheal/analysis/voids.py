@@ -14,18 +14,21 @@ from .vacuum import ready_for_mesh
 
 @dataclass(frozen=True)
 class Voids:
-    """The empty regions that matter encloses on all sides.
+    """The empty regions that matter encloses on all sides, and the surfaces of matter.
 
     Parameters
     ----------
     volumes_A3 : (n,) float
-        Their volumes in Å^3, the largest first.
-    surface : (n_atoms,) bool
-        Atoms that the mesh goes through, around voids and at the outside.
+        Volumes of the voids in Å^3, the largest first.
+    lining : (n_atoms,) bool
+        Atoms that the surface mesh goes through around voids.
+    outside : (n_atoms,) bool
+        Atoms that it goes through at the outside.
     """
 
     volumes_A3: NDArray
-    surface: NDArray
+    lining: NDArray
+    outside: NDArray
 
     @property
     def volume_A3(self) -> float:  # noqa: N802
@@ -37,14 +40,19 @@ class Voids:
         """Number of voids."""
         return len(self.volumes_A3)
 
+    @property
+    def surface(self) -> NDArray:
+        """Atoms of all surfaces: (n_atoms,) bool."""
+        return self.lining | self.outside
+
 
 def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) -> Voids:
     """Measure internal voids with OVITO's surface mesh (alpha shape; Stukowski, JOM 66, 399, 2014).
 
     The volume is the one between the centres of the atoms around a void. It reads high: for cubes cut out of a bcc
     crystal the edge of the volume is longer than the edge of the atoms taken out, by up to half a lattice constant.
-    A single vacancy just shows with a probe of 3.0 Å. The vacuum along
-    open directions is no void: open the cell at its vacuum first.
+    A single vacancy just shows with a probe of 3.0 Å. The vacuum along open directions is no void: open the cell at its
+    vacuum first.
 
     OVITO's own regions take four to six times as long as the mesh alone. The volumes are those that the closed parts of
     the mesh enclose; where the parts alone do not tell what is void, as with matter afloat in one, OVITO's regions do.
@@ -62,17 +70,27 @@ def measure_voids(data: DataCollection, matter: NDArray, probe_radius_A: float) 
     """
     is_open = not all(data.cell.pbc)
     work, copies = ready_for_mesh(data, matter, probe_radius_A)
-    mesh = _mesh(work, probe_radius_A)
-    surface = np.zeros(data.particles.count, dtype=bool)
-    surface[np.asarray(mesh.vertices['Particle Index']) % len(surface)] = True
-    volumes = _enclosed(mesh, is_open)
-    if volumes is None:
-        volumes = _regions(work, probe_radius_A, is_open)
+    mesh = _mesh(work, probe_radius_A, regions=False)
+    if not mesh.faces.count:
+        nothing = np.zeros(data.particles.count, dtype=bool)
+        return Voids(np.zeros(0), lining=nothing, outside=nothing)
+    found = _by_parts(mesh, is_open)
+    if found is None:
+        mesh = _mesh(work, probe_radius_A, regions=True)
+        found = _by_regions(mesh, is_open)
+    volumes, around_voids, around_matter = found
+    faces = np.asarray(mesh.get_face_vertices())
+    atoms = np.asarray(mesh.vertices['Particle Index']) % data.particles.count
+    masks = []
+    for chosen in (around_voids, around_matter):
+        mask = np.zeros(data.particles.count, dtype=bool)
+        mask[atoms[faces[chosen].ravel()]] = True
+        masks.append(mask)
     # copies of a void have the same volume
-    return Voids(volumes_A3=np.sort(volumes)[::-1][::copies], surface=surface)
+    return Voids(np.sort(volumes)[::-1][::copies], lining=masks[0], outside=masks[1])
 
 
-def _mesh(work: DataCollection, probe_radius_A: float, regions: bool = False) -> SurfaceMesh:
+def _mesh(work: DataCollection, probe_radius_A: float, regions: bool) -> SurfaceMesh:
     work = work.clone()
     work.apply(
         ConstructSurfaceModifier(
@@ -80,32 +98,36 @@ def _mesh(work: DataCollection, probe_radius_A: float, regions: bool = False) ->
             radius=probe_radius_A,
             only_selected=True,
             identify_regions=regions,
-            smoothing_level=0,
+            smoothing_level=0,  # the volume comes from the tessellation; smoothing changes the mesh for pictures only
         )
     )
     return work.surfaces['surface']
 
 
-def _regions(work: DataCollection, probe_radius_A: float, is_open: bool) -> NDArray:
-    """Volumes of the voids by OVITO's regions: the largest one is the outside of an open cell."""
-    regions = _mesh(work, probe_radius_A, regions=True).regions
-    empty = np.sort(np.asarray(regions['Volume'])[np.asarray(regions['Filled']) == 0])
-    return empty[:-1] if is_open else empty
+def _by_regions(mesh: SurfaceMesh, is_open: bool) -> tuple[NDArray, NDArray, NDArray]:
+    """Volumes of the voids by OVITO's regions, and the faces around voids and around all matter: (n_faces,) bool each.
+
+    The largest empty region is the outside of an open cell. With regions OVITO's mesh has each face on both sides.
+    """
+    volumes = np.asarray(mesh.regions['Volume'])
+    empty = np.flatnonzero(np.asarray(mesh.regions['Filled']) == 0)
+    empty = empty[np.argsort(volumes[empty])]
+    voids = empty[:-1] if is_open else empty
+    facing = np.asarray(mesh.faces['Region'])
+    return volumes[voids], np.isin(facing, voids), np.isin(facing, empty[-1:] if is_open else [])
 
 
-def _enclosed(mesh: SurfaceMesh, is_open: bool) -> NDArray | None:
-    """Volumes of the voids by the parts of the mesh; None if they do not tell.
+def _by_parts(mesh: SurfaceMesh, is_open: bool) -> tuple[NDArray, NDArray, NDArray] | None:
+    """The same by the connected parts of the mesh; None if they do not tell.
 
-    A part that is closed up to repetition along at most one direction has a volume: the flux of F = k (k.x)/k^2
-    through it, k across that direction. It is that of a void where the normals point inward. Layers that repeat
+    A part that is closed up to repetition along at most one direction has a volume: the flux of F = k (k.x), k a unit
+    vector across that direction, through it. It is that of a void where the normals point inward. Layers that repeat
     along two directions are the two sides of a slab.
     """
     faces = np.asarray(mesh.get_face_vertices())
-    if not len(faces):
-        return np.zeros(0)
     cell = np.array(mesh.domain[:, :3])  # type: ignore[index]
     positions = np.asarray(mesh.vertices['Position'])
-    # edges are shorter than two radii, cells are four wide
+    # to the next corner of each face: edges are shorter than two radii, cells are four wide
     ahead = positions[np.roll(faces, -1, axis=1)] - positions[faces]
     images = -np.round(ahead @ np.linalg.inv(cell).T).astype(np.int64)
     ahead = ahead + images @ cell.T
@@ -115,9 +137,9 @@ def _enclosed(mesh: SurfaceMesh, is_open: bool) -> NDArray | None:
     part = parts[faces[:, 0]]
     normals = np.cross(ahead[:, 0], ahead[:, 1]) / 2
     centres = positions[faces[:, 0]] + shifts[faces[:, 0]] @ cell.T + (2 * ahead[:, 0] + ahead[:, 1]) / 3
-    volumes = []
+    signed = {}
     layers = 0
-    for number in np.unique(part):
+    for number in np.unique(part).tolist():
         members = part == number
         along = wraps[number] @ cell.T if number in wraps else np.zeros((1, 3))
         rank = int(np.linalg.matrix_rank(along, tol=1e-3))
@@ -128,12 +150,13 @@ def _enclosed(mesh: SurfaceMesh, is_open: bool) -> NDArray | None:
             continue
         # the last right-hand singular vector lies across all of `along`
         across = np.linalg.svd(along)[2][-1]
-        volumes.append(float((centres[members] @ across) @ (normals[members] @ across)))
-    signed = np.array(volumes)
-    outside = 1 if is_open and not layers else 0
-    if layers not in ((0, 1, 2) if is_open else (0,)) or (signed > 0).sum() != outside:
+        signed[number] = float((centres[members] @ across) @ (normals[members] @ across))
+    outsides = 1 if is_open and not layers else 0
+    if layers > (2 if is_open else 0) or sum(volume > 0 for volume in signed.values()) != outsides:
         return None
-    return -signed[signed < 0]
+    voids = {number: -volume for number, volume in signed.items() if volume < 0}
+    around_voids = np.isin(part, list(voids))
+    return np.array(list(voids.values())), around_voids, ~around_voids
 
 
 def _connect(n: int, first: NDArray, second: NDArray, images: NDArray) -> tuple[NDArray, NDArray, dict[int, NDArray]]:

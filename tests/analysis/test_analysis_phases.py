@@ -6,8 +6,15 @@ from ase.build import bcc110, bcc111, bulk
 from aiida_liheal.analysis.phases import STRUCTURES, atoms_inside, averaged_positions, shares, structure_types
 from aiida_liheal.analysis.series import SURFACE_REACH
 from aiida_liheal.analysis.trajectory import Trajectory
+from aiida_liheal.analysis.voids import measure_voids
 
 REACH = SURFACE_REACH * A
+
+
+def inside_of(data, atoms):
+    """Atoms away from the surfaces that the mesh with a probe of 3.0 Å shows."""
+    matter = everything(atoms)
+    return atoms_inside(data, matter, measure_voids(data, matter, 3.0).surface, REACH)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,7 @@ def test_slab_surfaces_are_other():
     data = as_data(atoms)
     types = structure_types(data)
     assert shares(types)['bcc'] == 12 / 16
-    inside = atoms_inside(data, everything(atoms), 3.0, REACH)
+    inside = inside_of(data, atoms)
     assert inside.sum() == 12 * 36
     assert shares(types, inside) == {name: float(name == 'bcc') for name in STRUCTURES}
     assert set(data.particles.keys()) == {'Particle Type', 'Position'}, 'the frame was changed'
@@ -43,14 +50,14 @@ def test_inside_is_what_could_be_bcc(face, seed):
     atoms.pbc = (True, True, False)
     ideal = structure_types(as_data(atoms)) == STRUCTURES.index('bcc')
     atoms.rattle(0.05, seed=seed)
-    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH)
+    inside = inside_of(as_data(atoms), atoms)
     assert not (inside & ~ideal).any()
     assert inside.sum() >= 0.6 * ideal.sum()
 
 
 def test_atoms_around_a_void_are_not_inside():
     atoms, _ = cut_cube(crystal(8), 3, 2)
-    inside = atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH)
+    inside = inside_of(as_data(atoms), atoms)
     ideal = structure_types(as_data(atoms)) == STRUCTURES.index('bcc')
     assert inside.sum() < len(atoms)
     assert not (inside & ~ideal).any()
@@ -58,7 +65,7 @@ def test_atoms_around_a_void_are_not_inside():
 
 def test_everything_is_inside_without_a_surface():
     atoms = crystal(6)
-    assert atoms_inside(as_data(atoms), everything(atoms), 3.0, REACH).all()
+    assert inside_of(as_data(atoms), atoms).all()
 
 
 def test_no_members_have_no_share():

@@ -8,6 +8,7 @@ from aiida_liheal.analysis.profiles import (
     U_A2_PER_PS2_IN_EV,
     HeightProfile,
     film_height_A,
+    sum_slices,
     temperature_K,
 )
 
@@ -36,7 +37,7 @@ def test_drifting_slab_of_known_temperatures(seed):
     velocities = np.where(top[:, None], maxwell(rng, 800.0, len(atoms)), maxwell(rng, 300.0, len(atoms)))
     velocities += np.where(top[:, None], (0.0, 30.0, 5.0), (-20.0, 0.0, 5.0))
     profile = HeightProfile(A, MASS)
-    profile.add(as_data(atoms), everything(atoms), velocities)
+    profile.add(sum_slices(as_data(atoms), everything(atoms), A, MASS, velocities))
     found = profile.arrays()
     # each slice holds two layers, 128 atoms: standard error sqrt(2 / (3 * 127)) = 7 %
     assert found['atoms'] == pytest.approx(np.full(8, 128.0))
@@ -62,7 +63,7 @@ def test_fixed_atoms_and_atoms_in_flight_are_left_out():
     matter[-1] = False
     profile = HeightProfile(A, MASS)
     for _ in range(2):
-        profile.add(as_data(atoms), matter, velocities, ~fixed)
+        profile.add(sum_slices(as_data(atoms), matter, A, MASS, velocities, ~fixed))
     found = profile.arrays()
     assert len(found['height_A']) == 4, 'the atom in flight made slices'
     assert np.isnan(found['temperature_K'][:2]).all()
@@ -76,11 +77,29 @@ def test_profile_grows_with_the_film():
     low.positions[:, 2] += 0.2
     high.positions[:, 2] += 0.2 - 2 * A
     for atoms in (low, high):
-        profile.add(as_data(atoms), everything(atoms))
+        profile.add(sum_slices(as_data(atoms), everything(atoms), A, MASS))
     found = profile.arrays()
     assert found['height_A'] / A == pytest.approx([-1.5, -0.5, 0.5, 1.5])
     assert found['atoms'] == pytest.approx([16, 16, 32, 32])
     assert 'temperature_K' not in found
+
+
+def test_energies_and_shares_by_height():
+    """Each slice has the mean of its atoms over the frames that have any there; none where there is no atom."""
+    atoms = slab(4, 8)
+    atoms.positions[:, 2] += 0.2
+    low = atoms.positions[:, 2] < 2 * A
+    far = atoms.positions[:, 2] > 3 * A
+    profile = HeightProfile(A, MASS)
+    for shift in (0.0, 0.5):
+        energies = np.where(low, -1.7, -1.5) + shift
+        structures = {'bcc_share': low, 'other_share': ~low}
+        matter = ~((atoms.positions[:, 2] > 2 * A) & ~far)
+        profile.add(sum_slices(as_data(atoms), matter, A, MASS, energies=energies, structures=structures))
+    found = profile.arrays()
+    assert found['potential_energy_eV_per_atom'] == pytest.approx([-1.45, -1.45, np.nan, -1.25], nan_ok=True)
+    assert found['bcc_share'] == pytest.approx([1, 1, np.nan, 0], nan_ok=True)
+    assert found['other_share'] == pytest.approx([0, 0, np.nan, 1], nan_ok=True)
 
 
 def test_temperature_of_one_common_motion_is_zero():

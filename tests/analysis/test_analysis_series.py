@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -107,6 +108,8 @@ def test_series_of_a_closing_void(tmp_path):
     assert series['time_ps'].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]
     assert series['n_atoms'].tolist() == [970] * 4 + [1024] * 4
     assert series['void_regions'].tolist() == [1] * 4 + [0] * 4
+    assert series['largest_void_volume_A3'].tolist() == series['void_volume_A3'].tolist()
+    assert summary['void_volumes_A3'] == {'start': [series['void_volume_A3'][0]], 'end': []}
     assert series['void_volume_A3'][0] > 54 * A**3 / 2
     assert (series['void_volume_A3'][4:] == 0).all()
     assert series['bcc_share_inside'].tolist() == [1.0] * 8
@@ -192,6 +195,39 @@ def test_series_of_a_deposition(tmp_path):
     assert snapshots['last_position_A'].dtype == np.float32
     assert snapshots['last_position_A'][:432] == pytest.approx(snapshots['first_position_A'], abs=1e-4)
     assert (snapshots['first_step'], snapshots['last_step']) == (0, 2000)
+
+
+def test_workers_give_the_same_bits(tmp_path):
+    """Two processes give the arrays of one, to the last bit and in the same order."""
+    rng = np.random.default_rng(8)
+    hollow, _ = cut_cube(crystal(4), 2, 1)
+    texts = []
+    for step in range(7):
+        hollow.positions += rng.normal(scale=0.1, size=hollow.positions.shape)
+        velocities = rng.normal(scale=6.0, size=hollow.positions.shape)
+        texts.append(dump_text(100 * step, hollow, None, velocities, rng.normal(-1.6, 0.1, len(hollow))))
+    path = write_dump(tmp_path / 'hot.dump', *texts)
+    done = []
+    extra = {'average_frames': 2, 'measure_mobility': True}
+    alone = analyse_trajectory([path], AnalysisSettings(**extra))
+    together = analyse_trajectory(
+        [path], AnalysisSettings(n_workers=2, **extra), progress=lambda *numbers: done.append(numbers)
+    )
+    total = len(alone.series['step'])
+    assert done == [(i, total) for i in range(total + 1)]
+    for name in ('series', 'profiles', 'snapshots', 'mobility'):
+        one, two = getattr(alone, name), getattr(together, name)
+        assert list(one) == list(two)
+        for key in one:
+            assert one[key].tobytes() == two[key].tobytes(), key
+    assert (together.summary['settings'].pop('n_workers'), alone.summary['settings'].pop('n_workers')) == (2, 1)
+    assert together.summary == alone.summary
+
+
+def test_what_is_wrong_comes_back_from_a_worker():
+    """Exceptions travel between processes as copies."""
+    error = copy.copy(TrajectoryError('damaged', 'the words'))
+    assert (error.cause, str(error)) == ('damaged', 'the words')
 
 
 def test_result_files(tmp_path):

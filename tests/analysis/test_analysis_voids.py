@@ -69,6 +69,22 @@ def test_volumes_are_those_of_regions(seed):
     assert (voids.regions, voids.volume_A3) == (len(voids.volumes_A3), pytest.approx(voids.volumes_A3.sum()))
 
 
+@pytest.mark.parametrize('afloat', [False, True])
+def test_outside_and_lining_of_a_slab(afloat):
+    """Outside: the lowest and the topmost layer; with an island afloat in the void as well."""
+    atoms, _ = cut_cube(slab(7, 14), 4 if afloat else 2, 1 if afloat else 2)
+    if afloat:
+        island = crystal(1)
+        island.positions += 2.75 * A
+        atoms += island
+    voids = measure_voids(as_data(atoms), everything(atoms), 3.0)
+    z = atoms.positions[:, 2]
+    outermost = (z < 0.1) | (z > z.max() - 0.1)
+    assert (voids.outside == outermost).all()
+    assert voids.lining.any()
+    assert not voids.lining[outermost].any()
+
+
 @pytest.mark.parametrize('axes', [(1,), (0, 2), (1, 2)])
 def test_tunnels_and_cracks(axes):
     """A void that goes through the periodic cell has the volume of its cross-section, as wide as a closed one's."""
@@ -92,12 +108,16 @@ def test_an_island_in_a_void_takes_room():
     voids = measure_voids(as_data(filled), everything(filled), 3.0)
     assert voids.volumes_A3 == pytest.approx(by_regions(as_data(filled), everything(filled)), rel=1e-6)
     assert 0 < empty.volume_A3 - voids.volume_A3 < (2 * A) ** 3
+    assert voids.lining[-len(island) :].any()
+    assert not voids.outside.any()
 
 
-def test_surface_of_a_mesh():
-    """The atoms of the mesh are those that line the void, and only those."""
+def test_lining_of_a_void():
+    """The atoms of the mesh in bulk are those that line the void, and only those."""
     atoms, _ = cut_cube(crystal(8), 3, 2)
-    lining = measure_voids(as_data(atoms), everything(atoms), 3.0).surface
+    voids = measure_voids(as_data(atoms), everything(atoms), 3.0)
+    assert not voids.outside.any()
+    lining = voids.lining
     outside = np.maximum(np.abs(atoms.positions - 3.25 * A).max(axis=1) / A - 1.25, 0)
     assert 0 < lining.sum() < len(atoms)
     assert outside[lining].max() <= 1.0
