@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
-from ovito.modifiers import CommonNeighborAnalysisModifier, CoordinationAnalysisModifier, ExpandSelectionModifier
+from ovito.modifiers import (
+    CommonNeighborAnalysisModifier,
+    CoordinationAnalysisModifier,  # type: ignore[attr-defined]
+    ExpandSelectionModifier,
+)
 
 from .trajectory import Frame
 
