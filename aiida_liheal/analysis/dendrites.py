@@ -9,14 +9,15 @@ The definitions are ours but for the three forms, which the paper names without 
   atoms of a slice hardly feels one that sits on the side, as their outermost ones do. Pieces of a slice that are
   apart, the arms, are measured one by one and summed up;
 * D_bottom is W at 10 Å, D_top the mean of W from 0.8 to 0.9 of the height H, O = (W_max - D_bottom) / D_bottom;
-* mushroom: O >= 0.3 and the widest slice above H/2; else needle: H / D_bottom >= 1.5; else hemisphere.
+* mushroom: O >= 0.3 and the widest part above H/2, the middle of all slices that are as wide as the widest one to a
+  lattice constant; else needle: H / D_bottom >= 1.5; else hemisphere.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -87,7 +88,7 @@ class DendriteAnalysisSettings(BaseModel):
         default=0.3, gt=0.0, description='least overhang (W_max - D_bottom) / D_bottom of a mushroom'
     )
     mushroom_widest_above: float = Field(
-        default=0.5, gt=0.0, lt=1.0, description='the widest slice of a mushroom lies above this share of its height'
+        default=0.5, gt=0.0, lt=1.0, description='the widest part of a mushroom lies above this share of its height'
     )
     needle_aspect: float = Field(default=1.5, gt=0.0, description='least height / D_bottom of a needle')
     form_from_height_A: float = Field(
@@ -169,7 +170,8 @@ class Dendrite:
     highest layer of the substrate. `height_A`: H, from there to its tip. `is_quasi_2d`: whether widths are along x.
     `spans_cell`: whether it has met its own image along x (in round ones, along x or y). By slice, from the lowest up:
     `slice_heights_A`, middles above the substrate, `widths_A`, `arms`, `centres_A` (n_slices, 2), mean x and y without
-    the jumps of a periodic cell. `bottom_A`, `top_A`, `overhang`: None where it is too low for them. `tilt_deg`:
+    the jumps of a periodic cell. `bottom_A`, `top_A`, `overhang`: None where it is too low for them.
+    `widest_at_A`: middle of the widest part. `tilt_deg`:
     angle of its axis, the straight line along its centres, to the normal; `axis` (3,) that line. `arms_side_by_side`:
     the most arms that two slices in succession have; `branches_from_A`: the lowest height of more than one. `kinks`:
     height and change of direction in degrees of each.
@@ -238,7 +240,7 @@ def classify(
     Parameters
     ----------
     height_A, bottom_A, widest_A, widest_at_A : float
-        H, D_bottom, W_max and the height at which it is, in Å.
+        H, D_bottom, W_max and the middle of the widest part, in Å.
     settings : DendriteAnalysisSettings
         The limits of the forms, and below which size there is none.
     """
@@ -506,23 +508,27 @@ def _measure(
         return np.interp(heights, middles, widths)
 
     bottom = top = overhang = None
-    widest = int(np.argmax(widths))
+    widest = float(widths.max())
+    # the middle of all that is as wide to a row of atoms on each side: a head or a stem has no single widest slice
+    widest_at = float(middles[widths >= widest - settings.lattice_constant_A].mean())
     if height_A > settings.bottom_at_A:
         bottom = float(width_at(settings.bottom_at_A))
-        overhang = float(widths[widest] / bottom - 1)
+        overhang = widest / bottom - 1
     first, last = (share * height_A for share in settings.top_range)
     if first >= middles[0]:
         top = float(width_at(np.linspace(first, last, 11)).mean())
+    axis_found, tilt = _axis(middles, centres)
+    pairs = np.minimum(arms[1:], arms[:-1])
+    side_by_side = int(pairs.max()) if len(pairs) else int(arms.max())
+    branched = np.flatnonzero(pairs > 1)
     if spans:
         shape = Shape('none', 'it has met its own image through the side of the cell')
     elif bottom is None:
         shape = Shape('none', f'too small: {height_A:.1f} Å high, a form begins at {settings.form_from_height_A:g} Å')
     else:
-        shape = classify(height_A, bottom, float(widths[widest]), float(middles[widest]), settings)
-    axis_found, tilt = _axis(middles, centres)
-    pairs = np.minimum(arms[1:], arms[:-1])
-    side_by_side = int(pairs.max()) if len(pairs) else int(arms.max())
-    branched = np.flatnonzero(pairs > 1)
+        shape = classify(height_A, bottom, widest, widest_at, settings)
+        if side_by_side > 1:
+            shape = replace(shape, reason=f'{shape.reason}; of up to {side_by_side} arms, widths added up')
     return Dendrite(
         members=members,
         base_A=base_A,
@@ -535,8 +541,8 @@ def _measure(
         centres_A=centres,
         bottom_A=bottom,
         top_A=top,
-        widest_A=float(widths[widest]),
-        widest_at_A=float(middles[widest]),
+        widest_A=widest,
+        widest_at_A=widest_at,
         overhang=overhang,
         shape=shape,
         axis=axis_found,
