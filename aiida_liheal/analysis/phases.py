@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
-from ovito.modifiers import (
+from ovito.modifiers import (  # type: ignore[attr-defined]
     CommonNeighborAnalysisModifier,
-    CoordinationAnalysisModifier,  # type: ignore[attr-defined]
+    CoordinationAnalysisModifier,
     ExpandSelectionModifier,
 )
 
