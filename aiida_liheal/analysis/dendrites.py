@@ -168,13 +168,15 @@ class Dendrite:
 
     `members`: indices of its atoms, those more than `join_height_A` above the substrate. `base_A`: height z of the
     highest layer of the substrate. `height_A`: H, from there to its tip. `is_quasi_2d`: whether widths are along x.
-    `spans_cell`: whether it has met its own image along x (in round ones, along x or y). By slice, from the lowest up:
-    `slice_heights_A`, middles above the substrate, `widths_A`, `arms`, `centres_A` (n_slices, 2), mean x and y without
-    the jumps of a periodic cell. `bottom_A`, `top_A`, `overhang`: None where it is too low for them.
-    `widest_at_A`: middle of the widest part. `tilt_deg`:
-    angle of its axis, the straight line along its centres, to the normal; `axis` (3,) that line. `arms_side_by_side`:
-    the most arms that two slices in succession have; `branches_from_A`: the lowest height of more than one. `kinks`:
-    height and change of direction in degrees of each.
+    `spans_cell`: whether it has met its own image along x.
+
+    By slice, from the lowest up: `slice_heights_A`, middles above the substrate, `widths_A`, `arms`, and `centres_A`
+    (n_slices, 2), mean x and y without the jumps of a periodic cell.
+
+    `widest_at_A`: middle of the widest part. `bottom_A`, `top_A`, `overhang`, `axis`, `tilt_deg`: None where it is too
+    low for them. `axis` (3,): the straight line along its centres; `tilt_deg`: its angle to the normal.
+    `arms_side_by_side`: the most arms that two slices in succession have; `branches_from_A`: the lowest height of more
+    than one. `kinks`: height and change of direction in degrees of each.
     """
 
     members: NDArray
@@ -513,11 +515,12 @@ def _measure(
     widest_at = float(middles[widths >= widest - settings.lattice_constant_A].mean())
     if height_A > settings.bottom_at_A:
         bottom = float(width_at(settings.bottom_at_A))
+    if bottom and height_A >= settings.form_from_height_A:
         overhang = widest / bottom - 1
     first, last = (share * height_A for share in settings.top_range)
     if first >= middles[0]:
         top = float(width_at(np.linspace(first, last, 11)).mean())
-    axis_found, tilt = _axis(middles, centres)
+    axis_found, tilt = _axis(middles, centres, counts, settings.kink_segment_A)
     pairs = np.minimum(arms[1:], arms[:-1])
     side_by_side = int(pairs.max()) if len(pairs) else int(arms.max())
     branched = np.flatnonzero(pairs > 1)
@@ -549,37 +552,44 @@ def _measure(
         tilt_deg=tilt,
         arms_side_by_side=side_by_side,
         branches_from_A=float(middles[branched[0]]) if len(branched) else None,
-        kinks=_kinks(middles, centres, settings),
+        kinks=_kinks(middles, centres, counts, settings),
     )
 
 
-def _axis(heights: NDArray, centres: NDArray) -> tuple[tuple[float, float, float] | None, float | None]:
-    """Direction of the straight line along the centres, and its angle to the normal in degrees."""
+def _axis(
+    heights: NDArray, centres: NDArray, counts: NDArray, least_A: float
+) -> tuple[tuple[float, float, float] | None, float | None]:
+    """Direction of the straight line along the centres, and its angle to the normal in degrees.
+
+    None if the centres lie over less than `least_A`: those of low, wide ones follow single atoms at the tip.
+    """
     known = np.isfinite(centres).all(axis=1)
-    if known.sum() < 2:
+    if not known.any() or np.ptp(heights[known]) < least_A:
         return None, None
-    direction = _direction(heights[known], centres[known])
+    direction = _direction(heights[known], centres[known], counts[known])
     tilt = math.degrees(math.acos(min(1.0, float(direction[2]))))
     return (float(direction[0]), float(direction[1]), float(direction[2])), tilt
 
 
-def _direction(heights: NDArray, centres: NDArray) -> NDArray:
-    """Unit vector (3,) of the line of least squares of the centres by height."""
-    h = heights - heights.mean()
-    slopes = h @ (centres - centres.mean(axis=0)) / (h @ h)
+def _direction(heights: NDArray, centres: NDArray, counts: NDArray) -> NDArray:
+    """Unit vector (3,) of the line of least squares of the centres by height, each slice as often as it has atoms."""
+    h = heights - np.average(heights, weights=counts)
+    slopes = (counts * h) @ (centres - np.average(centres, axis=0, weights=counts)) / ((counts * h) @ h)
     vector = np.array([slopes[0], slopes[1], 1.0])
     return vector / np.linalg.norm(vector)
 
 
-def _kinks(heights: NDArray, centres: NDArray, settings: DendriteAnalysisSettings) -> tuple[tuple[float, float], ...]:
+def _kinks(
+    heights: NDArray, centres: NDArray, counts: NDArray, settings: DendriteAnalysisSettings
+) -> tuple[tuple[float, float], ...]:
     """Height in Å and angle in degrees of each kink: the largest change of direction within a segment."""
     n = round(settings.kink_segment_A / settings.slice_A)
     known = np.isfinite(centres).all(axis=1)
-    heights, centres = heights[known], centres[known]
+    heights, centres, counts = heights[known], centres[known], counts[known]
     angles = np.zeros(len(heights))
     for i in range(n, len(heights) - n):
-        below = _direction(heights[i - n : i + 1], centres[i - n : i + 1])
-        above = _direction(heights[i : i + n + 1], centres[i : i + n + 1])
+        pieces = slice(i - n, i + 1), slice(i, i + n + 1)
+        below, above = (_direction(heights[piece], centres[piece], counts[piece]) for piece in pieces)
         angles[i] = math.degrees(math.acos(min(1.0, float(below @ above))))
     kinks = []
     while len(angles) and angles.max() >= settings.kink_angle_deg:

@@ -237,7 +237,7 @@ def test_a_low_one_is_found_but_has_no_form():
     assert found.height_A == pytest.approx(2.5 * A, abs=1)
     assert found.shape.form == 'none'
     assert 'too small' in found.shape.reason
-    assert found.bottom_A is None
+    assert (found.bottom_A, found.overhang, found.tilt_deg) == (None, None, None)
     assert dendrite_row([found])['dendrite_form'] == 0
     assert math.isnan(dendrite_row([found])['dendrite_bottom_A'])
 
