@@ -18,16 +18,17 @@ from aiida.orm import ArrayData
 from numpy.typing import NDArray
 
 from aiida_liheal.analysis.results import QUANTITIES
+from aiida_liheal.report.colours import STRUCTURE_COLOURS
 from aiida_liheal.report.facts import kind_of, share_key
 from aiida_liheal.report.tree import Step, Tree
 
 __all__ = (
     'CURVES',
     'PALETTE',
-    'STRUCTURE_COLOURS',
     'Figure',
     'add_band',
     'add_line',
+    'analysis_figures',
     'arrays_of',
     'curves',
     'deviations',
@@ -39,8 +40,6 @@ __all__ = (
     'to_csv',
 )
 
-#: Colours of the structures that a-CNA tells apart, the same in figures and pictures.
-STRUCTURE_COLOURS = {'bcc': '#0072b2', 'fcc': '#009e73', 'hcp': '#d55e00', 'ico': '#cc79a7', 'other': '#8a8a8a'}
 #: Colours of lines in their order.
 PALETTE = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot')
@@ -271,21 +270,27 @@ def simulation_figures(step: Step) -> list[Figure]:
     prefix = '' if step.name == 'AnalyseCalculation' else 'analysis__'
     series = arrays_of(step.outputs.get(f'{prefix}series'))
     profiles = arrays_of(step.outputs.get(f'{prefix}profiles'))
+    figures = [] if series else _thermo(arrays_of(step.outputs.get('thermo')))
+    wanted = ['film_height_A', 'n_atoms'] if verb == 'deposit' else ['void_volume_A3']
+    figures += analysis_figures(series, profiles, wanted)
+    figures += _deviation_along(step)
+    return figures
+
+
+def analysis_figures(
+    series: dict[str, NDArray], profiles: dict[str, NDArray], quantities: Sequence[str]
+) -> list[Figure]:
+    """Figures of an analysis: phases, some quantities, energy and temperature against time, and profiles by height."""
     figures = []
     if series:
         figures.append(_shares(series))
-        wanted = ['film_height_A', 'n_atoms'] if verb == 'deposit' else ['void_volume_A3']
-        wanted += ['potential_energy_eV_per_atom', 'temperature_K']
+        wanted = [*quantities, 'potential_energy_eV_per_atom', 'temperature_K']
         figures += [_against_time(series, name) for name in wanted if name in series]
-    else:
-        thermo = arrays_of(step.outputs.get('thermo'))
-        figures += _thermo(thermo)
     figures += [
         _by_height(profiles, name)
         for name in ('density_g_per_cm3', 'temperature_K')
         if name in profiles and 'height_A' in profiles
     ]
-    figures += _deviation_along(step)
     return figures
 
 
