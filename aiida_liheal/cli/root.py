@@ -11,6 +11,7 @@ from aiida_liheal.cli.analyse import analyse
 from aiida_liheal.cli.archive import archive
 from aiida_liheal.cli.campaign import campaign
 from aiida_liheal.cli.data import data
+from aiida_liheal.cli.film import film, panel
 from aiida_liheal.cli.launch import launch
 from aiida_liheal.cli.protocols import diffuse, melt, valley
 from aiida_liheal.cli.quickstart import quickstart
@@ -37,5 +38,5 @@ launch.add_command(campaign)
 launch.add_command(valley)
 launch.add_command(diffuse)
 launch.add_command(melt)
-for command in (quickstart, setup, data, launch, analyse, status, report, archive):
+for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, archive):
     root.add_command(command)

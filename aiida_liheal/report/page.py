@@ -16,11 +16,12 @@ from plotly.offline import get_plotlyjs
 
 from aiida_liheal import __version__
 from aiida_liheal.report.campaign import SeriesTable, campaign_figures, campaign_tables
+from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
 from aiida_liheal.report.facts import conclusions, duration, facts, kind_of, next_step, outcome, simulations
-from aiida_liheal.report.figures import STRUCTURE_COLOURS, Figure, deviations, learning_curves, simulation_figures
+from aiida_liheal.report.figures import Figure, deviations, learning_curves, simulation_figures
 from aiida_liheal.report.lineage import read_lineage
 from aiida_liheal.report.packed import packed_chapters
-from aiida_liheal.report.pictures import ENERGY_SCALE, Pictures, draw_pictures
+from aiida_liheal.report.pictures import Pictures, draw_pictures
 from aiida_liheal.report.tree import Step, Tree, describe, flatten, read_tree
 
 __all__ = ('make_page', 'write_page')

@@ -16,20 +16,14 @@ from aiida.orm import ArrayData
 from numpy.typing import NDArray
 
 from aiida_liheal.report import render
+from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
 from aiida_liheal.report.facts import analysis_of
-from aiida_liheal.report.figures import STRUCTURE_COLOURS
 from aiida_liheal.report.tree import Step
 
-__all__ = ('ENERGY_SCALE', 'Picture', 'Pictures', 'draw_pictures')
+__all__ = ('Picture', 'Pictures', 'draw_pictures')
 
-#: The scale of potential energies, low to high: cividis (Nunez, Anderton and Renslow, PLoS ONE 13, e0199239, 2018).
-ENERGY_SCALE = ('#00224e', '#2a3f6d', '#575d6d', '#7d7c78', '#a59c74', '#d2c060', '#fee838')
 #: Longest time for the pictures of one simulation, in s.
 TIMEOUT = 300
-_INSTALL = (
-    'Drawing needs Vulkan. On Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers (no graphics card '
-    'needed), then make this page again.'
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ def draw_pictures(step: Step) -> Pictures | None:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             cause = next((line for line in lines if 'ulkan' in line and not line.startswith('Failed')), '')
             cause = cause or (lines[-1] if lines else f'exit status {done.returncode}')
-            return Pictures(trouble=f'{cause} {_INSTALL}' if done.returncode == render.NO_GRAPHICS else cause)
+            return Pictures(trouble=f'{cause} {render.INSTALL}' if done.returncode == render.NO_GRAPHICS else cause)
         summary = analysis_of(step)
         time = {name: _when(name, arrays, summary) for name in ('first', 'last')}
         cut = ', cut through its middle' if arrays['first_pbc'].all() else ', from the side'

@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 SIZE = (640, 520)
 #: Exit status if there is no graphics to draw with.
 NO_GRAPHICS = 3
+#: What to do then.
+INSTALL = (
+    'Drawing needs Vulkan. On Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers (no graphics card '
+    'needed), then do this again.'
+)
 
 
 def energy_range(arrays: dict[str, NDArray]) -> tuple[float, float] | None:

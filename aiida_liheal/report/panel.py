@@ -1,0 +1,149 @@
+"""Snapshots of several runs in one labelled picture, all at one scale, as in Figures 1 to 3 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import ascii_lowercase
+
+import numpy as np
+from ovito.data import DataCollection
+from ovito.pipeline import Pipeline, StaticSource
+from ovito.vis import Viewport
+from PIL import Image, ImageDraw
+from pydantic import Field
+
+from aiida_liheal.analysis.trajectory import Trajectory
+from aiida_liheal.report.scene import (
+    SceneSettings,
+    Shot,
+    energy_range,
+    fill,
+    new_viewport,
+    renderer,
+    shots,
+    strip,
+    time_text,
+    typeface,
+    view_of,
+)
+
+__all__ = ('PanelSettings', 'make_panel')
+
+#: Pixels of an inch that are noted in the file, so that a picture 2,000 pixels wide prints 17 cm wide.
+_DPI = 300
+_INK = '#1d2733'
+#: Pixels between two snapshots.
+_GAP = 12
+
+
+class PanelSettings(SceneSettings):
+    """What a panel shows and how it is laid out."""
+
+    width_px: int = Field(default=2000, ge=200, le=10_000, description='width of the picture in pixels')
+    at_ps: tuple[float, ...] = Field(
+        default=(),
+        description='times in ps, a row each, one run a column; of each run the frame next to it. If not given, the '
+        'last frame of each run',
+    )
+    columns: int | None = Field(
+        default=None, ge=1, le=20, description='snapshots side by side, where there is one of each run; 3 if not given'
+    )
+
+
+def _nearest(label: str, trajectory: Trajectory, time_ps: float, timestep_fs: float) -> int:
+    """Index of the frame next to a time; a ValueError if the run was never there."""
+    times = trajectory.frames[:, 2] * timestep_fs / 1000
+    index = int(np.argmin(np.abs(times - time_ps)))
+    # half of the largest distance between two frames
+    slack = np.diff(times).max() / 2 if len(times) > 1 else 0.0
+    if not times[0] - slack - 1e-9 <= time_ps <= times[-1] + slack + 1e-9:
+        raise ValueError(f'at_ps = {time_ps:g} ps: {label!r} has frames from {times[0]:g} to {times[-1]:g} ps')
+    return index
+
+
+def make_panel(runs: Mapping[str, Sequence[str | Path]], path: str | Path, settings: PanelSettings) -> tuple[int, int]:
+    """Write a panel as PNG.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of path
+        Label of each run, and its dumps in the order of its restarts.
+    path : path
+        The file to write, ending in `.png`; one that is there is replaced when the new one is whole.
+    settings : PanelSettings
+        What is shown.
+
+    Returns
+    -------
+    (int, int)
+        Rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If no run is given, the ending is not `.png`, or a run was never at a time that is asked for.
+    TrajectoryError
+        If a dump cannot be read, or lacks the column that the colours need.
+    RuntimeError
+        If there is no graphics to draw with.
+    """
+    path = Path(path)
+    if path.suffix != '.png':
+        raise ValueError(f'{path.name}: a panel ends in .png')
+    if not runs:
+        raise ValueError('no run given; one is needed')
+    trajectories = {label: Trajectory.index(dumps) for label, dumps in runs.items()}
+    wanted = {
+        label: [_nearest(label, one, time, settings.timestep_fs) for time in settings.at_ps] or [len(one) - 1]
+        for label, one in trajectories.items()
+    }
+    limits = energy_range(trajectories.values(), settings)
+    taken: dict[str, dict[int, Shot]] = {}
+    for label, trajectory in trajectories.items():
+        indices = sorted(set(wanted[label]))
+        taken[label] = dict(zip(indices, shots(trajectory, indices, settings, limits), strict=True))
+    n_rows = len(settings.at_ps) or 1
+    cells = [(label, taken[label][wanted[label][row]]) for row in range(n_rows) for label in runs]
+    columns = min(settings.columns or 3, len(runs)) if n_rows == 1 else len(runs)
+    rows = -(-len(cells) // columns)
+
+    view = view_of([shot for _, shot in cells], settings)
+    width = (settings.width_px - (columns - 1) * _GAP) // columns
+    height = round(min(2.0, max(0.1, view.size_A[1] / view.size_A[0])) * width)
+    head = max(24, settings.width_px // 42)
+    viewport, scale = new_viewport(view, settings, (width, height))
+    whole = (columns * width + (columns - 1) * _GAP, rows * (head + height))
+    below = strip(whole[0], round(1.15 * head), scale, '', limits)
+    image = Image.new('RGB', (whole[0], whole[1] + below.height), 'white')
+    draw, font = ImageDraw.Draw(image), typeface(round(0.62 * head))
+    # of several times the runs have the letters, as in Figure 1 of the paper; of one time the snapshots, as in Figure 3
+    for number, (label, shot) in enumerate(cells):
+        x, y = number % columns * (width + _GAP), number // columns * (head + height)
+        letter = f'{ascii_lowercase[number % columns if n_rows > 1 else number]}) ' if len(runs) <= 26 else ''
+        named = f'{letter}{label}, ' if number < len(runs) else ''
+        draw.text((x + 4, y + head // 2), f'{named}{time_text(shot.time_ps)}', fill=_INK, font=font, anchor='lm')
+        image.paste(_picture(viewport, shot, (width, height)), (x, y + head))
+    image.paste(below, (0, whole[1]))
+    part = path.with_name(f'.{path.stem}.part.png')
+    try:
+        image.save(part, dpi=(_DPI, _DPI))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return rows, columns
+
+
+def _picture(viewport: Viewport, shot: Shot, size: tuple[int, int]) -> Image.Image:
+    """A shot through a viewport."""
+    data = DataCollection()
+    fill(data, shot)
+    pipeline = Pipeline(source=StaticSource(data=data))
+    pipeline.add_to_scene()
+    try:
+        drawn = viewport.render_image(size=size, background=(1, 1, 1), renderer=renderer())
+    finally:
+        pipeline.remove_from_scene()
+    drawn = drawn.convertToFormat(drawn.Format.Format_RGB888)
+    pixels = np.frombuffer(drawn.constBits(), np.uint8).reshape(drawn.height(), drawn.bytesPerLine())
+    return Image.fromarray(pixels[:, : 3 * drawn.width()].reshape(drawn.height(), drawn.width(), 3).copy())
