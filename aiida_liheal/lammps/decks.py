@@ -33,9 +33,12 @@ _TEMPLATES = Environment(
 _RUN_DIRECTORY = re.compile(r'[A-Za-z0-9_]{1,64}')
 
 
-def validate(kind: str, values: Mapping[str, Any]) -> RunSettings:
-    """Settings of a kind of run. Raises ValueError saying what is wrong and what is allowed."""
-    return _kind(kind).settings.read(values)
+def validate(kind: str, values: Mapping[str, Any], filled: Mapping[str, Any] | None = None) -> RunSettings:
+    """Settings of a kind of run; `filled` are those that follow from something else and are refused in `values`.
+
+    Raises ValueError saying what is wrong and what is allowed.
+    """
+    return _kind(kind).settings.read(values, filled)
 
 
 def check(kind: str, settings: RunSettings, atoms: Atoms, potential: PotentialSpec) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, Self, get_args
 
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -30,22 +30,52 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Self:
+    def read(cls, values: Mapping[str, Any], filled: Mapping[str, Any] | None = None) -> Self:
         """Settings from plain values.
+
+        Parameters
+        ----------
+        values : mapping
+            What a person gives.
+        filled : mapping, optional
+            Settings that follow from something else: refused in `values`, and not named among those that are known.
 
         Raises
         ------
         ValueError
             Naming every key that is wrong, what was given, and what is allowed.
         """
+        filled = filled or {}
+        for key in filled:
+            if key in values:
+                raise ValueError(f'{key}: leave it out of the settings; it follows from the inputs')
         try:
-            return cls.model_validate(values)
+            return cls.model_validate({**values, **filled})
         except ValidationError as error:
-            raise ValueError(explain(error, cls)) from error
+            raise ValueError(explain(error, cls, filled)) from error
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line for each fault: key, value given, what is allowed, what the key means and its unit."""
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _model_at(model: type[BaseModel], path: Collection[str | int]) -> type[BaseModel]:
+    """The model that the keys at this path belong to; numbers in lists and keys of mappings lead no deeper."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = next(_models_in(field.annotation), None) if field is not None else None
+        model = inner or model
+    return model
+
+
+def explain(error: ValidationError, model: type[BaseModel], filled: Collection[str] = ()) -> str:
+    """One line for each fault: key, value given, what is allowed, what the key means and its unit.
+
+    Settings in `filled` are not a person's to give: they are not named as known.
+    """
     lines = []
     for fault in error.errors():
         key = '.'.join(str(part) for part in fault['loc'])
@@ -53,7 +83,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         meaning = f' [{field.description}]' if field is not None and field.description else ''
         text = fault['msg'].removeprefix('Value error, ')
         if fault['type'] == 'extra_forbidden':
-            known = ', '.join(sorted(model.model_fields))
+            where = _model_at(model, fault['loc'][:-1])
+            known = ', '.join(sorted(set(where.model_fields) - (set(filled) if where is model else set())))
             lines.append(f'{key}: no such setting; known are {known}')
         elif fault['type'] == 'missing':
             lines.append(f'{key}: missing{meaning}')

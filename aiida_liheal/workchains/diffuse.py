@@ -18,7 +18,7 @@ from aiida_liheal.lammps.kinds import DiffuseSettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of
 from aiida_liheal.workchains.start import (
     add_start,
     known_of,
@@ -30,6 +30,10 @@ from aiida_liheal.workchains.start import (
 )
 
 __all__ = ('DiffuseWorkChain', 'plan_diffusion', 'tabulate_diffusion')
+
+
+#: Stands for what each run has of its own where the others of its settings are looked at.
+_ANY = {'temperature_K': 300.0, 'seed': 1}
 
 
 def _runs(temperatures_K: list[float], settings: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -129,7 +133,8 @@ class DiffuseWorkChain(PackedWorkChain):
 
     @classmethod
     def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
-        settings = settings_without(inputs['settings'], 'seed', 'temperature_K')
+        settings = inputs['settings'].get_dict()
+        validate('diffuse', settings, _ANY)
         yield Planned(
             'diffuse',
             _runs(inputs['temperatures_K'].get_list(), settings, 0),
@@ -181,7 +186,7 @@ class DiffuseWorkChain(PackedWorkChain):
         else:
             builder.structure = structure
         settings = with_fixed_height(inputs['settings'], crystal)
-        run = cast(DiffuseSettings, validate('diffuse', {**settings, 'seed': 1}))
+        run = cast(DiffuseSettings, validate('diffuse', settings, _ANY))
         builder.temperatures_K = List(inputs['temperatures_K'])
         builder.settings = Dict(settings)
         builder.analyse.code = codes['python']
@@ -199,7 +204,7 @@ class DiffuseWorkChain(PackedWorkChain):
     @classmethod
     def plan(cls, builder: ProcessBuilder) -> list[tuple[str, str, str]]:
         """What would be run, for a dry run: name, how many, remark."""
-        run = cast(DiffuseSettings, validate('diffuse', {**builder.settings.get_dict(), 'seed': 1}))
+        run = cast(DiffuseSettings, validate('diffuse', builder.settings.get_dict(), _ANY))
         atoms = len(start_of('diffuse', builder))
         temperatures = builder.temperatures_K.get_list()
         jobs = -(-len(temperatures) // builder.runs_per_job.value)

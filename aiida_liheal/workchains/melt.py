@@ -24,7 +24,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.bcc import LITHIUM_A, bcc_bulk
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Element, Settings
-from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of
 
 __all__ = ('CrystalSettings', 'MeltWorkChain', 'SearchSettings', 'build_crystal_to_melt', 'judge_round', 'plan_round')
 
@@ -32,6 +32,8 @@ __all__ = ('CrystalSettings', 'MeltWorkChain', 'SearchSettings', 'build_crystal_
 ATOMS_TO_QUOTE = 4000
 #: Distance of neighbours within the two first shells of bcc, in lattice constants.
 NEIGHBOUR_CUTOFF = 1.13
+#: Stands for what each run has of its own where only the length of the runs is asked for.
+_ANY = {'temperature_K': 1.0, 'seed': 1}
 
 
 class CrystalSettings(Settings):
@@ -223,7 +225,8 @@ class MeltWorkChain(PackedWorkChain):
     def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         crystal = CrystalSettings.read(inputs['crystal'].get_dict())
         search = SearchSettings.read(inputs['search'].get_dict())
-        given = _run(crystal, settings_without(inputs['settings'], 'seed', 'temperature_K'))
+        given = _run(crystal, inputs['settings'].get_dict())
+        validate('melt', given, {'temperature_K': min(search.temperatures_K), 'seed': 1})
         runs = [{**given, 'temperature_K': temperature, 'seed': 1} for temperature in search.temperatures_K]
         atoms = bcc_bulk(crystal.element, crystal.lattice_constant_A, crystal.size)
         yield Planned('melt', runs, Frames.from_atoms([atoms]))
@@ -272,9 +275,9 @@ class MeltWorkChain(PackedWorkChain):
         """Atoms and steps of all runs at most: a search may close in before its last round."""
         search = SearchSettings.read(builder.search.get_dict())
         n_temperatures = len(search.temperatures_K) + (search.max_rounds - 1) * search.per_round
-        settings = {'temperature_K': 1.0, **builder.settings.get_dict(), 'seed': 1}
+        settings = builder.settings.get_dict()
         size = CrystalSettings.read(builder.crystal.get_dict()).size
-        run = Cost.of_run(2 * math.prod(size), validate('melt', settings).n_steps)
+        run = Cost.of_run(2 * math.prod(size), validate('melt', settings, _ANY).n_steps)
         return functools.reduce(operator.add, [run] * n_temperatures * search.n_seeds)
 
     @classmethod
@@ -282,7 +285,7 @@ class MeltWorkChain(PackedWorkChain):
         """What would be run, for a dry run: name, how many, remark."""
         search = SearchSettings.read(builder.search.get_dict())
         crystal = CrystalSettings.read(builder.crystal.get_dict())
-        steps = validate('melt', {'temperature_K': 1.0, **builder.settings.get_dict(), 'seed': 1}).n_steps
+        steps = validate('melt', builder.settings.get_dict(), _ANY).n_steps
         first = len(search.temperatures_K) * search.n_seeds
         later = search.per_round * search.n_seeds
         n_atoms = 2 * math.prod(crystal.size)

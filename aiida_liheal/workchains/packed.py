@@ -39,7 +39,6 @@ __all__ = (
     'outputs_of',
     'pack_runs',
     'runs_of',
-    'settings_without',
 )
 
 
@@ -122,15 +121,6 @@ def runs_of(nodes: Mapping[str, Any]) -> list[Run]:
 def members(potentials: Mapping[str, PotentialData] | PotentialData) -> dict[str, PotentialData]:
     """One potential as a committee of one; a committee as it is."""
     return {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
-
-
-def settings_without(settings: Dict, *keys: str) -> dict[str, Any]:
-    """Settings of runs. Raises ValueError if they hold a key that a verb fills in itself."""
-    values = settings.get_dict()
-    for key in keys:
-        if key in values:
-            raise ValueError(f'{key}: leave it out of the settings; it comes from the inputs')
-    return dict(values)
 
 
 class PackedWorkChain(ProtocolMixin, WorkChain):

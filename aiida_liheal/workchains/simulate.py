@@ -96,10 +96,8 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     @classmethod
     def _validate_settings(cls, node: Dict, _: Any) -> str | None:
-        if 'seed' in node.get_dict():
-            return 'settings.seed: leave it out; it is derived from the input `seed`'
         try:
-            validate(cls._kind, {**cls._completed(node.get_dict(), None), 'seed': 1})
+            validate(cls._kind, cls._completed(node.get_dict(), None), {'seed': 1})
         except ValueError as error:
             return str(error)
         return None
@@ -190,7 +188,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         else:
             builder.structure = structure
         settings = cls._completed(inputs['settings'], crystal)
-        validate(cls._kind, {**settings, 'seed': 1})
+        validate(cls._kind, settings, {'seed': 1})
         builder.settings = Dict(settings)
         builder.seed = Int(seed)
         builder.potentials = {'m0': potentials} if isinstance(potentials, PotentialData) else dict(potentials)
@@ -210,7 +208,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         Raises ValueError if the inputs are wrong.
         """
         atoms = start_of(cls._kind, builder)
-        settings: Any = validate(cls._kind, {**builder.settings.get_dict(), 'seed': 1})
+        settings: Any = validate(cls._kind, builder.settings.get_dict(), {'seed': 1})
         if not isinstance(settings, DepositSettings):
             return Cost.of_run(len(atoms), settings.n_steps)
         area_nm2 = atoms.cell.lengths()[0] * atoms.cell.lengths()[1] / 100

@@ -20,7 +20,6 @@ from aiida.engine import (
 )
 from aiida.orm import ArrayData, Code, Dict, Int
 
-from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.calculations.dp_settings import DpTrainSettings, architecture_of
 from aiida_liheal.calculations.dp_train import DpTrainCalculation, check_training
 from aiida_liheal.data.frames import FramesData
@@ -180,10 +179,11 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
 
     @staticmethod
     def _validate_settings(node: Dict, _: Any) -> str | None:
-        given = node.get_dict()
-        if 'seed' in given:
-            return 'settings.seed: leave it out; the seeds of the members are derived from the input `seed`'
-        return settings_validator(DpTrainSettings)(Dict({**given, 'seed': 0}), None)
+        try:
+            DpTrainSettings.read(node.get_dict(), {'seed': 0})
+        except ValueError as error:
+            return str(error)
+        return None
 
     @classmethod
     def _validate_inputs(cls, inputs: dict[str, Any], _: Any) -> str | None:
@@ -234,7 +234,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             first = next(iter(start_from.values()))
             if first.training_input is not None:
                 settings.update(architecture_of(first.training_input))
-        DpTrainSettings.read({**settings, 'seed': 0})
+        DpTrainSettings.read(settings, {'seed': 0})
         builder = cls.get_builder()
         builder.dp.code = code
         if frames:

@@ -17,12 +17,14 @@ from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
-from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of, settings_without
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of
 
 __all__ = ('ValleyWorkChain', 'follow_slide', 'plan_slide', 'plan_valleys', 'tabulate_valleys')
 
 #: Energies that a run prints for each member.
 _ENERGIES = ('atom', 'with', 'without')
+#: Stands for what each run has of its own where the others of its settings are looked at.
+_ANY = {'seed': 1}
 
 
 def _valleys(crystal: Mapping[str, Any], angles_deg: list[float]) -> list[ValleySettings]:
@@ -218,11 +220,11 @@ class ValleyWorkChain(PackedWorkChain):
 
     @staticmethod
     def _runs(kind: str, settings: Dict, shapes: list[Any]) -> Planned:
-        values = settings_without(settings, 'seed')
-        runs = [
-            {'fixed_below_A': shape.fixed_below_A, **values, 'structure': number, 'seed': 1}
-            for number, shape in enumerate(shapes)
-        ]
+        runs = []
+        for number, shape in enumerate(shapes):
+            values = {'fixed_below_A': shape.fixed_below_A, **settings.get_dict()}
+            validate(kind, values, _ANY)
+            runs.append({**values, **_ANY, 'structure': number})
         return Planned(kind, runs, Frames.from_atoms([shape.build() for shape in shapes]))
 
     @classmethod
@@ -274,7 +276,7 @@ class ValleyWorkChain(PackedWorkChain):
         """What would be run, for a dry run: name, how many, remark."""
         shapes = _valleys(builder.crystal.get_dict(), builder.angles_deg.get_list())
         counts = [len(shape.build()) for shape in shapes]
-        steps = validate('valley', {'fixed_below_A': 1.0, **builder.settings.get_dict(), 'seed': 1}).n_steps
+        steps = validate('valley', {'fixed_below_A': 1.0, **builder.settings.get_dict()}, _ANY).n_steps
         has_slide = 'slope' in builder
         jobs = -(-len(shapes) // builder.runs_per_job.value) + has_slide
         rows = [
@@ -283,7 +285,7 @@ class ValleyWorkChain(PackedWorkChain):
         ]
         if has_slide:
             atoms = len(SlopeSettings.read(builder.slope.get_dict()).build())
-            steps = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict(), 'seed': 1}).n_steps
+            steps = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict()}, _ANY).n_steps
             rows.append(('slide', '1', f'{atoms} atoms, {steps} steps'))
         return rows
 

@@ -103,7 +103,10 @@ class TestPatches:
                 'source_patches and source_table: .* not both',
             ),
             ({'source_patches': [{'x_A': [1, 2], 'relative_flux': 0}]}, 'relative_flux.*greater than 0'),
-            ({'source_patches': [{'x': [1, 2]}]}, r'source_patches.0.x: no such setting'),
+            (
+                {'source_patches': [{'x': [1, 2]}]},
+                r'source_patches.0.x: no such setting; known are relative_flux, x_A, y_A\n',
+            ),
             ({'source_table': [[1.0, 2.0], [1.0]]}, r'source_table: rows of \[1, 2\] numbers: all need the same'),
             ({'source_table': []}, 'source_table: rows'),
             ({'source_table': [[0.0, 0.0]]}, 'source_table: no flux is greater than 0'),

@@ -7,9 +7,10 @@ from aiida.orm import Dict
 
 from aiida_liheal.calculations.lammps import LammpsCalculation
 from aiida_liheal.lammps.limits import Limits
+from aiida_liheal.workchains.deposit import DepositWorkChain
 from aiida_liheal.workchains.diffuse import DiffuseWorkChain
 from aiida_liheal.workchains.melt import MeltWorkChain
-from aiida_liheal.workchains.packed import join_packed_flags, settings_without
+from aiida_liheal.workchains.packed import join_packed_flags
 from aiida_liheal.workchains.valley import ValleyWorkChain
 
 VERBS = [ValleyWorkChain, DiffuseWorkChain, MeltWorkChain]
@@ -77,7 +78,21 @@ def test_flags_are_told_by_job_and_run(codes, meam_potential, ended_job):
     assert process.outputs['flags'].get_dict() == {'runs_j001_run_001': [beyond]}
 
 
-def test_settings_that_come_from_the_inputs_are_refused():
-    assert settings_without(Dict({'duration_ps': 1.0}), 'seed') == {'duration_ps': 1.0}
-    with pytest.raises(ValueError, match='temperature_K: leave it out of the settings; it comes from the inputs'):
-        settings_without(Dict({'temperature_K': 1.0}), 'seed', 'temperature_K')
+@pytest.mark.parametrize('verb', [*VERBS, DepositWorkChain])
+def test_settings_that_follow_from_the_inputs_are_neither_taken_nor_named(verb, codes, meam_potential):
+    """Where a setting is not known, those that are name none that is refused."""
+    builder = built(verb, codes, meam_potential)
+    filled = ['seed'] if verb in (ValleyWorkChain, DepositWorkChain) else ['seed', 'temperature_K']
+    settings = builder.settings.get_dict()
+
+    def message(**more):
+        ports = verb.spec().inputs
+        inputs = {**builder._inputs(prune=True), 'settings': Dict({**settings, **more})}
+        return str(ports.validate(ports.pre_process(inputs)))
+
+    for key in filled:
+        assert f'{key}: leave it out of the settings' in message(**{key: 1})
+    told = message(colour='red')
+    known = told[told.index('colour: no such setting; known are ') :].splitlines()[0]
+    assert 'fixed_below_A' in known or 'melting_ps' in known
+    assert not any(key in known.replace('melting_temperature_K', '') for key in filled)

@@ -112,7 +112,7 @@ def test_start_from_brings_its_architecture(codes, labelled_shards, tiny_committ
 @pytest.mark.parametrize(
     ('changes', 'parts'),
     [
-        ({'settings': {**TINY, 'seed': 3}}, ['settings.seed: leave it out']),
+        ({'settings': {**TINY, 'seed': 3}}, ['seed: leave it out of the settings']),
         ({'settings': {**TINY, 'n_steps': -5}}, ['n_steps = -5']),
         ({'settings': {**TINY, 'domain_weights': {'slab': 2.0}}}, ['domain_weights names slab']),
         ({'seed': -1}, ['seed is -1; allowed is 0 or more']),
