@@ -10,8 +10,8 @@ import click
 import yaml
 from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.launch import _code_rows, _common, _start
 from aiida_liheal.cli.params import fail, load_potentials, settings_option
+from aiida_liheal.cli.verbs import code_rows, common_options, start_process
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -42,7 +42,7 @@ __all__ = ('campaign',)
     help='Measured speed, for the estimate of hours: thousands of atoms times steps a second. If not given, that of '
     'earlier runs in the profile with the same code and potential, else that of the file.',
 )
-@_common(['lmp', 'python'], has_protocol=False)
+@common_options(['lmp', 'python'], has_protocol=False)
 def campaign(
     file: str,
     potentials: tuple[str, ...],
@@ -75,7 +75,7 @@ def campaign(
     before = earlier_runs(sorted(set(keys.values())))
     if common.dry_run:
         speeds = _speeds(content, common.codes['lmp'], members, katom_step_per_s)
-        for line in _code_rows(common.codes):
+        for line in code_rows(common.codes):
             echo.echo('  '.join(line))
         _show_points(content, built, {name: before[key] for name, key in keys.items()}, keys, speeds)
         echo.echo_success('the inputs are fine; nothing was stored or run')
@@ -95,7 +95,7 @@ def campaign(
     for name, value in (('max_at_once', max_at_once), ('max_attempts', max_attempts)):
         if value is not None:
             setattr(builder, name, Int(value))
-    _start(builder, replace(common, label=common.label or content.title))
+    start_process(builder, replace(common, label=common.label or content.title))
 
 
 def _read(file: str) -> dict[str, Any]:

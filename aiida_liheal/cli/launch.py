@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,30 +13,35 @@ from aiida.cmdline.utils import echo
 from aiida_liheal.cli.params import (
     fail,
     load,
-    load_codes,
     load_named,
     load_potentials,
     options_of,
-    read_options,
-    read_overrides,
-    settings_option,
-    with_profile,
+)
+from aiida_liheal.cli.verbs import (
+    SIMULATION_JOBS,
+    Common,
+    Plan,
+    checked_builder,
+    code_rows,
+    common_options,
+    needed,
+    potential_option,
+    seed_option,
+    settings_rows,
+    show_or_start,
+    show_plan,
+    start_process,
 )
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
-    from aiida.orm import ProcessNode
 
     from aiida_liheal.data.potential import PotentialData
 
-__all__ = ('Plan', 'check_builder', 'launch')
+__all__ = ('launch',)
 
-#: Kinds of jobs of the verbs that have several, by the names of their inputs.
+#: Kinds of jobs of `learn`, by the names of their inputs.
 _LEARN_JOBS = ('label', 'train', 'explore')
-_SIMULATION_JOBS = ('lammps', 'analyse')
-
-#: One line of a dry run: what, how many, remark.
-Plan = list[tuple[str, str, str]]
 
 
 @click.group('launch', cls=VerdiCommandGroup)
@@ -51,183 +53,9 @@ def launch() -> None:
     """
 
 
-@dataclass(frozen=True)
-class Common:
-    """What all verbs are given: protocol, overrides, codes, options of jobs, and what to do with it all."""
-
-    protocol: str | None
-    overrides: dict[str, Any]
-    codes: dict[str, Any]
-    options: dict[str, Any]
-    label: str
-    daemon: bool
-    dry_run: bool
-
-
-def _common(codes: Sequence[str], jobs: Sequence[str] = (), has_protocol: bool = True) -> Callable[[Any], Any]:
-    """The options that all verbs have, as one argument `common`, with the profile loaded.
-
-    `jobs` are the kinds of jobs of the verb, if there are several, each of which may have options of its own.
-    """
-    protocol_options = (
-        click.option('--protocol', help='fast, balanced or paper; balanced if not given.'),
-        click.option(
-            '--override',
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help='A YAML file with settings to lay over those of the protocol.',
-        ),
-        settings_option,
-    )
-    kinds = f' {" or ".join(f"{job}.KEY" for job in jobs)} is for one kind of job.' if jobs else ''
-
-    def decorate(function: Any) -> Any:
-        @with_profile
-        @functools.wraps(function)
-        def command(**given: Any) -> None:
-            common = Common(
-                protocol=given.pop('protocol', None),
-                overrides=read_overrides(given.pop('override', None), given.pop('changes', ())),
-                codes=load_codes(given.pop('codes'), codes),
-                options=read_options(given.pop('options_file'), given.pop('options'), jobs),
-                label=given.pop('label'),
-                daemon=given.pop('daemon'),
-                dry_run=given.pop('dry_run'),
-            )
-            function(common=common, **given)
-
-        for option in reversed(
-            (
-                *(protocol_options if has_protocol else ()),
-                click.option(
-                    '--code',
-                    'codes',
-                    multiple=True,
-                    metavar='NAME=LABEL',
-                    help=f'A code in place of NAME@localhost; NAME is {" or ".join(codes)}.',
-                ),
-                click.option(
-                    '-o',
-                    '--option',
-                    'options',
-                    multiple=True,
-                    metavar='KEY=VALUE',
-                    help='An option of the jobs for the scheduler, such as queue_name=gpu, account=me, '
-                    'max_wallclock_seconds=43200 or resources.num_machines=1. May be given several times.' + kinds,
-                ),
-                click.option(
-                    '--options',
-                    'options_file',
-                    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                    help='A YAML file with options of the jobs; those given by -o are laid over them.',
-                ),
-                click.option('--label', default='', help='A label for the process.'),
-                click.option(
-                    '--daemon/--run',
-                    'daemon',
-                    default=True,
-                    help='Submit to the daemon (default), or run here and wait.',
-                ),
-                click.option('--dry-run', '-n', is_flag=True, help='Show what would be run; store and run nothing.'),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_seed = click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='Of everything random.')
-_potential = click.option(
-    '--potential',
-    'potentials',
-    multiple=True,
-    metavar='PK|builtin',
-    help='A potential, or `builtin` for the shipped committee; several make a committee, the first one drives.',
-)
-
-
-def check_builder(builder: ProcessBuilder) -> None:
-    """Check all inputs as the process would, with nothing stored; fails with the message of the first that is wrong."""
-    ports = builder.process_class.spec().inputs
-    problem = ports.validate(ports.pre_process(builder._inputs(prune=True)))
-    if problem is not None:
-        where = problem.port.removeprefix('inputs').lstrip('.') if problem.port else ''
-        fail(f'{where}: {problem.message}' if where else str(problem.message))
-
-
-def _build(verb: str, make: Callable[[], ProcessBuilder]) -> Any:
-    """A checked builder; what the settings object to becomes one message."""
-    try:
-        builder = make()
-    except (ValueError, TypeError) as error:
-        fail(f'{verb}: {error}')
-    check_builder(builder)
-    return builder
-
-
-def _go(builder: Any, plan: Plan, common: Common) -> None:
-    """Show the plan, or run, or submit."""
-    if common.dry_run:
-        _show(plan, common)
-    else:
-        _start(builder, common)
-
-
-def _show(plan: Plan, common: Common) -> None:
-    """Print the plan of a dry run."""
-    if common.options:
-        plan = [*plan, *_rows(common.options, 'option of the jobs')]
-    echo.echo_tabulate(plan, headers=['what', 'how many', ''], disable_numparse=True)
-    echo.echo('')
-    echo.echo_success('the inputs are fine; nothing was stored or run')
-
-
-def _start(builder: Any, common: Common) -> ProcessNode:
-    """Submit, or run and wait; fails if the daemon is not running, or the process did not end well."""
-    from aiida.engine import run_get_node, submit
-    from aiida.engine.daemon.client import get_daemon_client
-
-    from aiida_liheal.report.facts import conclusions
-    from aiida_liheal.report.tree import read_tree
-
-    builder.metadata.label = common.label
-    if common.daemon:
-        if not get_daemon_client().is_daemon_running:
-            fail('the daemon is not running: start it with `verdi daemon start`, or run here and wait with --run')
-        node = submit(builder)
-        echo.echo_success(f'submitted {node.process_label}<{node.pk}>: see `aiida-liheal status {node.pk}`')
-        return node
-    _, node = run_get_node(builder)
-    if not node.is_finished_ok:
-        fail(f'{node.process_label}<{node.pk}> ended with exit code {node.exit_status}: {node.exit_message}')
-    for sentence in conclusions(read_tree(node)):
-        echo.echo_report(sentence)
-    echo.echo_success(f'{node.process_label}<{node.pk}> finished')
-    return node
-
-
-def _code_rows(codes: dict[str, Any]) -> Plan:
-    """The codes with their versions; fails if the executable of one of them is missing."""
-    from aiida.common.exceptions import ValidationError
-    from aiida.orm import InstalledCode
-
-    rows: Plan = []
-    for name, code in codes.items():
-        # one on another computer is looked at by the scheduler there: connecting to it may take a password
-        if isinstance(code, InstalledCode) and code.computer.transport_type == 'core.local':
-            try:
-                code.validate_filepath_executable()
-            except ValidationError:
-                fail(
-                    f'code {code.full_label} (pk {code.pk}): there is no executable {code.get_executable()}; see setup'
-                )
-        rows.append((f'code {name}', code.full_label, code.description))
-    return rows
-
-
 @launch.command('label')
 @click.option('--frames', required=True, metavar='PK', help='The structures to label: a shard of frames.')
-@_common(['gpaw'])
+@common_options(['gpaw'])
 def label(
     frames: str,
     common: Common,
@@ -237,7 +65,7 @@ def label(
     from aiida_liheal.workchains.label import LabelWorkChain
 
     shard = load(frames, FramesData, 'frames')
-    builder = _build(
+    builder = checked_builder(
         'label',
         lambda: LabelWorkChain.get_builder_from_protocol(
             common.codes['gpaw'], shard, common.protocol, common.overrides, common.options
@@ -245,19 +73,19 @@ def label(
     )
     n_jobs = math.ceil(len(shard) / builder.batch_size.value)
     plan = [
-        *_code_rows(common.codes),
+        *code_rows(common.codes),
         ('jobs', str(n_jobs), f'at most {builder.batch_size.value} frames each'),
         ('labels', str(len(shard)), f'{_atoms(shard)} atoms a frame'),
-        *_settings_rows(builder.gpaw.settings),
+        *settings_rows(builder.gpaw.settings),
     ]
-    _go(builder, plan, common)
+    show_or_start(builder, plan, common)
 
 
 @launch.command('train')
 @click.option('--frames', multiple=True, required=True, metavar='[NAME=]PK', help='Labelled frames; may be repeated.')
-@_seed
-@_potential
-@_common(['dp'])
+@seed_option
+@potential_option
+@common_options(['dp'])
 def train(
     frames: tuple[str, ...],
     seed: int,
@@ -272,28 +100,28 @@ def train(
 
     shards = load_named(frames, FramesData, 'frames')
     members = load_potentials(potentials)
-    builder = _build(
+    builder = checked_builder(
         'train',
         lambda: TrainWorkChain.get_builder_from_protocol(
             common.codes['dp'], shards, seed, members or None, common.protocol, common.overrides, common.options
         ),
     )
-    settings = DpTrainSettings.read({**builder.settings.get_dict(), 'seed': 0})
+    settings = DpTrainSettings.read(builder.settings.get_dict(), {'seed': 0})
     splits = [split_shard(name, len(shard), settings) for name, shard in shards.items()]
     n_train, n_held = (sum(len(split[k]) for split in splits) for k in (0, 1))
     plan = [
-        *_code_rows(common.codes),
+        *code_rows(common.codes),
         ('jobs', str(builder.n_members.value), 'one a member'),
         ('steps', str(settings.n_steps), 'each'),
         ('frames', str(n_train), f'{n_held} more are held out'),
         ('start', str(len(members)), 'members from given potentials, the others at random'),
-        *_settings_rows(builder.settings),
+        *settings_rows(builder.settings),
     ]
-    _go(builder, plan, common)
+    show_or_start(builder, plan, common)
 
 
 @launch.command('compress')
-@_potential
+@potential_option
 @click.option(
     '--table-from',
     'table_from_A',
@@ -301,7 +129,7 @@ def train(
     metavar='DISTANCE',
     help='Smallest distance of atoms that the tables of the models resolve, in Å; that of trainings if not given.',
 )
-@_common(['dp'], has_protocol=False)
+@common_options(['dp'], has_protocol=False)
 def compress(potentials: tuple[str, ...], table_from_A: float | None, common: Common) -> None:
     """Compress potentials, which makes MD with them faster; their energies stay the same.
 
@@ -324,23 +152,23 @@ def compress(potentials: tuple[str, ...], table_from_A: float | None, common: Co
         set_options(builder, common.options)
         return builder
 
-    members = _needed(load_potentials(potentials))
-    builders = [_build('compress', functools.partial(make, potential)) for potential in members.values()]
+    members = needed(load_potentials(potentials))
+    builders = [checked_builder('compress', functools.partial(make, potential)) for potential in members.values()]
     if common.dry_run:
         names = [(node.label or name, f'pk {node.pk}' if node.is_stored else 'new') for name, node in members.items()]
-        plan = [*_code_rows(common.codes), ('jobs', str(len(builders)), 'one a potential')]
-        _show([*plan, *(('potential', *name) for name in names)], common)
+        plan = [*code_rows(common.codes), ('jobs', str(len(builders)), 'one a potential')]
+        show_plan([*plan, *(('potential', *name) for name in names)], common)
         return
-    nodes = [_start(builder, common) for builder in builders]
+    nodes = [start_process(builder, common) for builder in builders]
     if not common.daemon:
         echo.echo_report(f'take them with {" ".join(f"--potential {node.outputs.potential.pk}" for node in nodes)}')
 
 
 @launch.command('explore')
 @click.option('--structures', multiple=True, required=True, metavar='[NAME=]PK', help='Starts, a shard a system.')
-@_seed
-@_potential
-@_common(['lmp'])
+@seed_option
+@potential_option
+@common_options(['lmp'])
 def explore(
     structures: tuple[str, ...],
     seed: int,
@@ -352,25 +180,25 @@ def explore(
     from aiida_liheal.workchains.explore import ExploreWorkChain
 
     shards = load_named(structures, FramesData, 'structures')
-    members = _needed(load_potentials(potentials))
-    builder = _build(
+    members = needed(load_potentials(potentials))
+    builder = checked_builder(
         'explore',
         lambda: ExploreWorkChain.get_builder_from_protocol(
             common.codes, shards, members, seed, common.protocol, common.overrides, common.options
         ),
     )
-    plan = [*_code_rows(common.codes), *_explore_rows(builder, shards)]
+    plan = [*code_rows(common.codes), *_explore_rows(builder, shards)]
     plan.append(('labels', f'≤ {builder.max_candidates.value}', 'frames are chosen for'))
-    _go(builder, plan, common)
+    show_or_start(builder, plan, common)
 
 
 @launch.command('learn')
 @click.option('--structures', multiple=True, required=True, metavar='[NAME=]PK', help='Starts of the exploration.')
 @click.option('--to-label', multiple=True, metavar='[NAME=]PK', help='Frames that are labelled first.')
 @click.option('--frames', multiple=True, metavar='[NAME=]PK', help='Labelled frames to train on from the start.')
-@_seed
-@_potential
-@_common(['gpaw', 'dp', 'lmp'], _LEARN_JOBS)
+@seed_option
+@potential_option
+@common_options(['gpaw', 'dp', 'lmp'], _LEARN_JOBS)
 def learn(
     structures: tuple[str, ...],
     to_label: tuple[str, ...],
@@ -387,7 +215,7 @@ def learn(
     first = load_named(to_label, FramesData, 'to-label')
     shards = load_named(frames, FramesData, 'frames')
     members = load_potentials(potentials)
-    builder = _build(
+    builder = checked_builder(
         'learn',
         lambda: LearnWorkChain.get_builder_from_protocol(
             common.codes,
@@ -407,19 +235,13 @@ def learn(
     n_members = builder.train.n_members.value
     steps = builder.train.settings.get_dict()['n_steps']
     plan = [
-        *_code_rows(common.codes),
+        *code_rows(common.codes),
         ('rounds', f'≤ {n_rounds}', 'fewer if the committee agrees before'),
         ('labels', f'≤ {n_first + (n_rounds - 1) * per_round}', f'{n_first} first, then at most {per_round} a round'),
         ('trainings', f'≤ {n_rounds * n_members}', f'{n_members} members a round, {steps} steps each'),
         *((f'a round: {what}', number, remark) for what, number, remark in _explore_rows(builder.explore, starts)),
     ]
-    _go(builder, plan, common)
-
-
-def _needed(members: dict[str, Any]) -> dict[str, Any]:
-    if not members:
-        fail('no potential given: name one with --potential PK, or take the shipped ones with --potential builtin')
-    return members
+    show_or_start(builder, plan, common)
 
 
 def _simulation(function: Any) -> Any:
@@ -427,10 +249,10 @@ def _simulation(function: Any) -> Any:
     for option in reversed(
         (
             click.option('--structure', metavar='PK', help='The start: a shard of frames (its first) or a structure.'),
-            _seed,
-            _potential,
+            seed_option,
+            potential_option,
             click.option('--restart', metavar='PK', help='An earlier run that broke off, to go on with.'),
-            _common(['lmp', 'python'], _SIMULATION_JOBS),
+            common_options(['lmp', 'python'], SIMULATION_JOBS),
         )
     ):
         function = option(function)
@@ -475,12 +297,12 @@ def _launch_simulation(
         if structure or potentials or common.overrides or common.protocol or seed:
             fail('--restart takes all inputs from the earlier run; give only codes, options and label besides')
         node: Any = load(restart, WorkChainNode, 'restart')
-        builder = _build(verb, lambda: _with_options(_restarted(process, node, common.codes), common.options))
+        builder = checked_builder(verb, lambda: _with_options(_restarted(process, node, common.codes), common.options))
         earlier = builder.earlier
     else:
-        members = _needed(load_potentials(potentials))
+        members = needed(load_potentials(potentials))
         start: Any = load(structure, (FramesData, StructureData), 'structure') if structure else None
-        builder = _build(
+        builder = checked_builder(
             verb,
             lambda: _with_options(
                 process.get_builder_from_protocol(
@@ -490,11 +312,11 @@ def _launch_simulation(
             ),
         )
     atoms = start_of(verb, builder)
-    settings = validate(verb, {**builder.settings.get_dict(), 'seed': 1})
+    settings = validate(verb, builder.settings.get_dict(), {'seed': 1})
     assert isinstance(settings, TrajectorySettings)  # noqa: S101 (both verbs have such settings)
     lengths = ' x '.join(f'{length / 10:.2f}' for length in atoms.cell.lengths())
     plan: Plan = [
-        *_code_rows(common.codes),
+        *code_rows(common.codes),
         ('jobs', '2', 'LAMMPS (more if it is interrupted) and the analysis'),
         ('atoms', str(len(atoms)), f'cell {lengths} nm'),
     ]
@@ -513,21 +335,21 @@ def _launch_simulation(
         ('frames', str(n_steps // settings.steps(settings.dump_every_ps) + 1), 'of the trajectory'),
         ('labels', '0', ''),
         ('potentials', str(len(builder.potentials)), 'the first one drives'),
-        *_settings_rows(builder.settings),
+        *settings_rows(builder.settings),
     ]
     if earlier:
         plan.append(('goes on from', str(len(earlier)), 'folders of the earlier run'))
-    _go(builder, plan, common)
+    show_or_start(builder, plan, common)
 
 
 def _with_options(builder: ProcessBuilder, options: dict[str, Any]) -> ProcessBuilder:
     """A builder of `deposit` or `heal` with options set on its jobs."""
     from aiida_liheal.workchains.protocol import set_options
 
-    for job in _SIMULATION_JOBS:
+    for job in SIMULATION_JOBS:
         # an earlier run may have been without an analysis
         if 'code' in builder[job]:
-            set_options(builder[job], options_of(options, job, _SIMULATION_JOBS))
+            set_options(builder[job], options_of(options, job, SIMULATION_JOBS))
     return builder
 
 
@@ -581,15 +403,3 @@ def _explore_rows(builder: Any, shards: dict[str, Any]) -> Plan:
             (f'runs of {name}', str(len(runs)), f'{_atoms(shards[name])} atoms, {steps} steps, {frames} frames')
         )
     return rows
-
-
-def _settings_rows(node: Any) -> Plan:
-    return _rows(node.get_dict(), 'setting')
-
-
-def _rows(content: dict[str, Any], what: str) -> Plan:
-    from aiida_liheal.report.tree import flatten
-
-    # what was computed, such as a height, has digits that mean nothing
-    shown = ((key, round(value, 9) if isinstance(value, float) else value) for key, value in flatten(content))
-    return [('', '', ''), *((key, str(value), what) for key, value in shown)]

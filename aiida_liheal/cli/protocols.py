@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_liheal.cli.launch import (
-    _SIMULATION_JOBS,
+from aiida_liheal.cli.params import load, options_of
+from aiida_liheal.cli.verbs import (
+    SIMULATION_JOBS,
     Common,
-    _build,
-    _code_rows,
-    _common,
-    _go,
-    _needed,
-    _potential,
-    _rows,
-    _seed,
+    common_options,
+    launch_packed,
+    potential_option,
+    seed_option,
 )
-from aiida_liheal.cli.params import load, load_potentials, options_of
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -28,14 +23,14 @@ __all__ = ('diffuse', 'melt', 'valley')
 
 
 @click.command('valley')
-@_seed
-@_potential
-@_common(['lmp'])
+@seed_option
+@potential_option
+@common_options(['lmp'])
 def valley(seed: int, potentials: tuple[str, ...], common: Common) -> None:
     """Tell the energy of an atom in valleys of many angles, and let one slide down a slope."""
     from aiida_liheal.workchains.valley import ValleyWorkChain
 
-    _launch_packed(
+    launch_packed(
         'valley',
         lambda members: ValleyWorkChain.get_builder_from_protocol(
             common.codes, members, seed, common.protocol, common.overrides, common.options
@@ -47,9 +42,9 @@ def valley(seed: int, potentials: tuple[str, ...], common: Common) -> None:
 
 @click.command('diffuse')
 @click.option('--structure', metavar='PK', help='The start: a shard of frames (its first) or a structure.')
-@_seed
-@_potential
-@_common(['lmp', 'python'], _SIMULATION_JOBS)
+@seed_option
+@potential_option
+@common_options(['lmp', 'python'], SIMULATION_JOBS)
 def diffuse(structure: str | None, seed: int, potentials: tuple[str, ...], common: Common) -> None:
     """Measure how far atoms of surface and bulk come at several temperatures."""
     from aiida.orm import StructureData
@@ -64,22 +59,22 @@ def diffuse(structure: str | None, seed: int, potentials: tuple[str, ...], commo
         builder = DiffuseWorkChain.get_builder_from_protocol(
             common.codes, members, start, seed, common.protocol, common.overrides
         )
-        for job in _SIMULATION_JOBS:
-            set_options(builder[job], options_of(common.options, job, _SIMULATION_JOBS))
+        for job in SIMULATION_JOBS:
+            set_options(builder[job], options_of(common.options, job, SIMULATION_JOBS))
         return builder
 
-    _launch_packed('diffuse', make, potentials, common)
+    launch_packed('diffuse', make, potentials, common)
 
 
 @click.command('melt')
-@_seed
-@_potential
-@_common(['lmp'])
+@seed_option
+@potential_option
+@common_options(['lmp'])
 def melt(seed: int, potentials: tuple[str, ...], common: Common) -> None:
     """Find the melting point by coexistence of crystal and melt."""
     from aiida_liheal.workchains.melt import MeltWorkChain
 
-    _launch_packed(
+    launch_packed(
         'melt',
         lambda members: MeltWorkChain.get_builder_from_protocol(
             common.codes, members, seed, common.protocol, common.overrides, common.options
@@ -87,18 +82,3 @@ def melt(seed: int, potentials: tuple[str, ...], common: Common) -> None:
         potentials,
         common,
     )
-
-
-def _launch_packed(
-    verb: str, make: Callable[[dict[str, Any]], ProcessBuilder], potentials: tuple[str, ...], common: Common
-) -> None:
-    members = _needed(load_potentials(potentials))
-    builder = _build(verb, lambda: make(members))
-    plan = [
-        *_code_rows(common.codes),
-        *builder.process_class.plan(builder),
-        ('labels', '0', ''),
-        ('potentials', str(len(builder.potentials)), 'the first one drives'),
-        *_rows(builder.settings.get_dict(), 'setting'),
-    ]
-    _go(builder, plan, common)

@@ -224,7 +224,7 @@ class _Run:
 
     def _builder(self, codes: dict[str, Any], protocol: str, seed: int) -> ProcessBuilder:
         """The checked inputs of the root, with the shipped committee to start from."""
-        from aiida_liheal.cli.launch import check_builder
+        from aiida_liheal.cli.verbs import check_builder
         from aiida_liheal.data.builtin import builtin_committee
         from aiida_liheal.workchains.quickstart import QuickstartWorkChain
 
