@@ -8,9 +8,11 @@ The definitions are ours but for the three forms, which the paper names without 
   14 Å of the paper's, and the diameter of a disc that has the same spread along x and y in any other. The spread of all
   atoms of a slice hardly feels one that sits on the side, as their outermost ones do. Pieces of a slice that are
   apart, the arms, are measured one by one and summed up;
-* D_bottom is W at 10 Å, D_top the mean of W from 0.8 to 0.9 of the height H, O = (W_max - D_bottom) / D_bottom;
+* D_bottom is W at 10 Å, for dendrites at least twice as high; D_top is the mean of W from 0.8 to 0.9 of the height H;
+  O = (W_max - D_bottom) / D_bottom;
 * mushroom: O >= 0.3 and the widest part above H/2, the middle of all slices that are as wide as the widest one to a
-  lattice constant; else needle: H / D_bottom >= 1.5; else hemisphere.
+  lattice constant; else needle: H / D_bottom >= 1.5; else hemisphere. Dendrites lower than 20 Å or thinner than 8.8 Å
+  have no form. Bodies drawn with atoms and thermal motion have a D_bottom to 1.2 Å (rms), 3.5 Å at most, of that drawn.
 """
 
 from __future__ import annotations
@@ -92,7 +94,9 @@ class DendriteAnalysisSettings(BaseModel):
     )
     needle_aspect: float = Field(default=1.5, gt=0.0, description='least height / D_bottom of a needle')
     form_from_height_A: float = Field(
-        default=20.0, gt=0.0, description='dendrites lower than this in Å are too small to have a form'
+        default=20.0,
+        gt=0.0,
+        description='dendrites lower than this in Å are too small to have a bottom, an overhang and a form',
     )
     form_from_width_A: float = Field(
         default=8.8,
@@ -513,9 +517,8 @@ def _measure(
     widest = float(widths.max())
     # the middle of all that is as wide to a row of atoms on each side: a head or a stem has no single widest slice
     widest_at = float(middles[widths >= widest - settings.lattice_constant_A].mean())
-    if height_A > settings.bottom_at_A:
+    if height_A >= settings.form_from_height_A:
         bottom = float(width_at(settings.bottom_at_A))
-    if bottom and height_A >= settings.form_from_height_A:
         overhang = widest / bottom - 1
     first, last = (share * height_A for share in settings.top_range)
     if first >= middles[0]:
@@ -526,10 +529,8 @@ def _measure(
     branched = np.flatnonzero(pairs > 1)
     if spans:
         shape = Shape('none', 'it has met its own image through the side of the cell')
-    elif bottom is None:
-        shape = Shape('none', f'too small: {height_A:.1f} Å high, a form begins at {settings.form_from_height_A:g} Å')
     else:
-        shape = classify(height_A, bottom, widest, widest_at, settings)
+        shape = classify(height_A, bottom or 0.0, widest, widest_at, settings)
         if side_by_side > 1:
             shape = replace(shape, reason=f'{shape.reason}; of up to {side_by_side} arms, widths added up')
     return Dendrite(
