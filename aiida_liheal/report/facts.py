@@ -69,6 +69,19 @@ def digits(value: float) -> str:
     return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
+def with_error(value: float, error: float) -> str:
+    """A small or large number with its error, both of one power of ten, the error with two digits."""
+
+    def first_digit(number: float) -> int:
+        # so that rounding takes no 1 for 0.99…
+        return int(np.floor(np.log10(number) + 1e-9))
+
+    power = first_digit(abs(value)) if value else 0
+    places = max(0, 1 - first_digit(error / 10.0**power)) if error > 0 else 2
+    raised = str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))
+    return f'({value / 10.0**power:.{places}f} ± {error / 10.0**power:.{places}f})·10{raised}'
+
+
 def duration(seconds: float | None) -> str:
     """A time span for people."""
     if seconds is None:
@@ -312,7 +325,7 @@ def _diffusion(step: Step) -> list[Fact]:
         for group in ('surface', 'bulk'):
             told = row.get(group, {})
             if told.get('is_resolved'):
-                value = f'{told["D_m2_per_s"]:.2g} ± {told["D_error_m2_per_s"]:.1g} m²/s'
+                value = f'{with_error(told["D_m2_per_s"], told["D_error_m2_per_s"])} m²/s'
             elif told.get('D_bound_m2_per_s') is not None:
                 value = f'below {told["D_bound_m2_per_s"]:.2g} m²/s'
             else:
@@ -431,7 +444,7 @@ def _of_diffusion(summary: dict[str, Any]) -> list[str]:
         for group in ('surface', 'bulk'):
             told = row.get(group, {})
             if told.get('is_resolved'):
-                parts.append(f'{group} {told["D_m2_per_s"]:.2g} ± {told["D_error_m2_per_s"]:.1g} m²/s')
+                parts.append(f'{group} {with_error(told["D_m2_per_s"], told["D_error_m2_per_s"])} m²/s')
             elif told.get('D_bound_m2_per_s') is not None:
                 parts.append(f'{group} below {told["D_bound_m2_per_s"]:.2g} m²/s')
         said.append(f'Diffusion at {row["asked_temperature_K"]:g} K: {", ".join(parts) or row["status"]}.')

@@ -119,7 +119,7 @@ def _energy_by_angle(table: dict[str, NDArray]) -> Figure:
 
 
 def _slide(course: dict[str, NDArray], summary: dict[str, Any]) -> Figure:
-    axis = 'distance from the bottom of the valley (Å)'
+    axis = 'distance from the bottom (Å)'
     plot = empty_plot('time (ps)', axis, showlegend=False, yaxis_rangemode='tozero')
     add_line(plot, course['time_ps'], course['distance_A'], axis, 0)
     reach = summary.get('reach_A')
@@ -190,7 +190,7 @@ def _diffusion_by_temperature(rows: Sequence[dict[str, Any]]) -> Figure | None:
     columns: dict[str, Any] = {}
     for group, colour, is_filled in (('surface', PALETTE[0], True), ('bulk', PALETTE[1], False)):
         told = [(row.get('temperature_K', row['asked_temperature_K']), row.get(group, {})) for row in rows]
-        fill = colour if is_filled else 'white'
+        fill = colour if is_filled else 'rgba(0,0,0,0)'
         resolved = [(t, one['D_m2_per_s'], one['D_error_m2_per_s']) for t, one in told if one.get('is_resolved')]
         bounds = [(t, one['D_bound_m2_per_s']) for t, one in told if one.get('D_bound_m2_per_s') is not None]
         if resolved:
@@ -295,7 +295,7 @@ def _solid_shares(
 
 _VERDICTS = {
     'freezes': (PALETTE[0], 'square', PALETTE[0]),
-    'melts': (PALETTE[1], 'circle', 'white'),
+    'melts': (PALETTE[1], 'circle', 'rgba(0,0,0,0)'),
     'undecided': (_SOFT, 'x-thin', _SOFT),
 }
 

@@ -73,6 +73,20 @@ def test_status_of_a_finished_run(invoke, healed):
     assert lines[2].startswith('        LammpsCalculation<')
 
 
+def test_status_tells_of_limits(invoke, aiida_profile_clean):
+    """A job that ran on beyond a limit says so; one that was stopped there said it as it ended."""
+    flag = {'limit': 'max_temperature_K', 'allowed': 800.0, 'step': 1200, 'value': 912.5, 'largest': 950.0}
+    results = Dict({'kind': 'heal', 'runs': [{'status': 'finished', 'flags': [flag]}]})
+    words = 'beyond a limit: temperature 912.5 K at step 1200, 950 K at most; allowed 800 K'
+    node = give(process(CalcJobNode, 'LammpsCalculation', 'liheal.lammps'), results=results)
+    status, output = invoke('status', node.pk)
+    assert status == 0
+    assert words in output
+    stopped = process(CalcJobNode, 'LammpsCalculation', 'liheal.lammps', exit_status=330, message='beyond')
+    status, output = invoke('status', give(stopped, results=results.clone()).pk)
+    assert words not in output
+
+
 def test_status_tells_why_and_how_far(invoke, aiida_profile_clean, aiida_localhost, tmp_path):
     """A failed job with its cause, and a running one with its steps."""
     root = process(WorkChainNode, 'HealWorkChain', 'liheal.heal', state='waiting')

@@ -5,7 +5,7 @@ import pytest
 from aiida.orm import CalcFunctionNode, CalcJobNode, Dict, WorkChainNode
 from trees import arrays, give, process
 
-from aiida_liheal.report.facts import beyond_limits, conclusions, facts
+from aiida_liheal.report.facts import beyond_limits, conclusions, facts, with_error
 from aiida_liheal.report.figures import look
 from aiida_liheal.report.packed import packed_chapters
 from aiida_liheal.report.tree import read_tree
@@ -30,7 +30,7 @@ def test_diffusion(aiida_profile_clean):
         {'asked_temperature_K': 450.0, 'status': 'exploded'},
     ]
     assert said('DiffuseWorkChain', {'temperatures': rows}) == [
-        'Diffusion at 300 K: surface 1.2e-09 ± 1e-10 m²/s, bulk below 4e-12 m²/s.',
+        'Diffusion at 300 K: surface (1.23 ± 0.10)·10⁻⁹ m²/s, bulk below 4e-12 m²/s.',
         'Diffusion at 450 K: exploded.',
     ]
 
@@ -144,7 +144,7 @@ def test_diffusion_figures(diffuse):
     assert marks['bulk:<br>at most'].y.tolist() == [4e-12, 4e-12]
     assert 'bulk' not in marks
     fact = next(fact for fact in facts(read_tree(diffuse)) if fact.name == 'D of the surface, 450 K')
-    assert (fact.value, fact.remark) == ('2e-09 ± 1e-10 m²/s', '9 of 72 atoms left their site in 10 ps')
+    assert (fact.value, fact.remark) == ('(2.00 ± 0.10)·10⁻⁹ m²/s', '9 of 72 atoms left their site in 10 ps')
 
 
 def melt(history, outputs=('summary',)):
@@ -209,6 +209,20 @@ def test_many_temperatures_are_drawn_by_round(aiida_profile_clean):
     runs = [{**HISTORY['runs'][0], 'round': k % 2, 'temperature_K': 400.0 + k} for k in range(14)]
     figures = figures_of(melt({**HISTORY, 'runs': runs}))['Melting point']
     assert set(figures) == {'Solid share, round 1', 'Search for the melting point'}
+
+
+@pytest.mark.parametrize(
+    ('value', 'error', 'text'),
+    [
+        (1.234e-9, 1e-10, '(1.23 ± 0.10)·10⁻⁹'),
+        (6.6e-10, 1.1e-10, '(6.6 ± 1.1)·10⁻¹⁰'),
+        (3.2e-12, 1.5e-11, '(3 ± 15)·10⁻¹²'),
+        (0.0, 0.5, '(0.00 ± 0.50)·10⁰'),
+        (2.0, 0.0, '(2.00 ± 0.00)·10⁰'),
+    ],
+)
+def test_numbers_with_errors(value, error, text):
+    assert with_error(value, error) == text
 
 
 def test_looks_differ():
