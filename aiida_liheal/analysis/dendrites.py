@@ -12,7 +12,7 @@ The definitions are ours but for the three forms, which the paper names without 
   O = (W_max - D_bottom) / D_bottom;
 * mushroom: O >= 0.3 and the widest part above H/2, the middle of all slices that are as wide as the widest one to a
   lattice constant; else needle: H / D_bottom >= 1.5; else hemisphere. Dendrites lower than 20 Å or thinner than 8.8 Å
-  have no form. Bodies drawn with atoms and thermal motion have a D_bottom to 1.2 Å (rms), 3.5 Å at most, of that drawn.
+  have no form. Bodies drawn with atoms and thermal motion have a D_bottom to 1.3 Å (rms), 3.5 Å at most, of that drawn.
 """
 
 from __future__ import annotations
