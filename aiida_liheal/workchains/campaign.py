@@ -414,7 +414,12 @@ class CampaignWorkChain(WorkChain):
         return child
 
     def _on_awaitable_finished(self, awaitable: Any) -> None:
-        """Go on as soon as one of the children is over; AiiDA waits for all of them, and slots would stand empty."""
+        """Go on as soon as one of the children is over; AiiDA waits for all of them, and slots would stand empty.
+
+        AiiDA has no public way to wait for any of several children (its issue 5596; aiida-workgraph has an engine of
+        its own for that): a step can only name those that all have to end (`ToContext`, `append_`), batches would wait
+        for their slowest run, and `pause` and `play` are lost when a daemon restarts. A test holds it to this method.
+        """
         # a child that was waited for in an earlier step calls once more: it was looked at
         if awaitable in self._awaitables:
             self._awaitables = [awaitable]

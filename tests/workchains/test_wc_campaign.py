@@ -1,10 +1,12 @@
 """The verb `campaign`: extended without doing finished points again, failed points recorded, real runs of MEAM."""
 
 import copy
+import inspect
 import shutil
+from typing import ClassVar
 
 import pytest
-from aiida.engine import run_get_node
+from aiida.engine import ToContext, WorkChain, run_get_node, while_
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, Dict, Int, RemoteData, WorkChainNode
@@ -325,6 +327,77 @@ def test_shipped_campaigns_are_protocols(codes, meam_potential):
 
 def heals_of(node):
     return [child for child in node.called if child.process_class is HealWorkChain]
+
+
+class Idle(WorkChain):
+    """Does nothing."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.outline(cls.do_nothing)
+
+    def do_nothing(self):
+        pass
+
+
+class Waits(WorkChain):
+    """Waits for a process that does nothing, so many times, or until three others of its kind have ended."""
+
+    ended: ClassVar[list[int]] = []
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input('n', valid_type=Int)
+        spec.outline(cls.begin, while_(cls.is_left)(cls.wait_once), cls.end)
+
+    def begin(self):
+        self.ctx.left = self.inputs.n.value
+
+    def is_left(self):
+        return self.ctx.left > 0 and len(self.ended) < 3
+
+    def wait_once(self):
+        self.ctx.left -= 1
+        return ToContext(idle=self.submit(Idle))
+
+    def end(self):
+        self.ended.append(self.inputs.n.value)
+
+
+class TwoSlots(CampaignWorkChain):
+    """The loop of a campaign, with runs that wait so many times in place of points."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.inputs.validator = None
+        for name in ('campaign', 'codes', 'potentials'):
+            spec.inputs[name].required = False
+        spec.outputs['table'].required = False
+        spec.outline(cls.begin, while_(cls.is_work_left)(cls.start_points, cls.look_at_points))
+
+    def begin(self):
+        self.ctx.update({'queue': ['slow_50', 'a_0', 'b_1', 'c_0'], 'running': {}, 'runs': {}, 'max_at_once': 2})
+
+    def _start(self, name):
+        return self.submit(Waits, n=Int(name.rpartition('_')[2]))
+
+
+@pytest.mark.timeout(120)
+def test_a_slot_is_filled_as_soon_as_its_run_ends():
+    """One long run does not hold up the others. The method of AiiDA that it takes is not public."""
+    assert list(inspect.signature(WorkChain._on_awaitable_finished).parameters) == ['self', 'awaitable'], (
+        'AiiDA has another _on_awaitable_finished: look at CampaignWorkChain, which refills its slots there'
+    )
+    Waits.ended.clear()
+    _, node = run_get_node(TwoSlots)
+    assert node.is_finished_ok, node.exit_message
+    assert Waits.ended == [0, 1, 0, 50], (
+        'a campaign waited for all of its runs before it began the next: does AiiDA still call _on_awaitable_finished '
+        'for each of them, and take what is left in _awaitables as what it waits for?'
+    )
 
 
 @needs_lammps
