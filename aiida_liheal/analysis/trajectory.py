@@ -16,7 +16,7 @@ from ovito.pipeline import FileSource
 
 _BEGIN = b'ITEM: TIMESTEP\n'
 #: Bytes that are searched at once for the beginnings of frames.
-_PIECE = 1 << 24
+_PIECE = 1 << 20
 _LONGEST_HEADER = 64
 _HEADER = re.compile(rb'ITEM: TIMESTEP\n(\d+)\n')
 #: From the step to the first atom; the box stands in between.
