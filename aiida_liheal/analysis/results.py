@@ -46,6 +46,11 @@ QUANTITIES: dict[str, tuple[str, str]] = {
         for suffix, meaning in (('', ''), ('_averaged', ', positions averaged over some frames'))
     },
     'film_height_A': ('Å', 'mean height of the surface above the lowest atom'),
+    'roughness_A': (
+        'Å',
+        'roughness of the surface, corrugation of its atoms included: 0.3-0.4 on a flat (100) of Li',
+    ),
+    'defect_depth_A': ('Å', 'depth of the deepest defect of the surface, mean of three lines; 0: no defect that deep'),
     'height_A': ('Å', 'middle of a slice along the height'),
     'atoms': ('', 'mean number of atoms in a slice'),
     'density_g_per_cm3': ('g/cm^3', 'density of a slice'),
@@ -79,7 +84,8 @@ class AnalysisResult:
     snapshots : dict of str to array
         First and last frame, names beginning with `first_` and `last_`: `step`, `id` (n,), `type` (n,),
         `position_A` (n, 3) float32, `potential_energy_eV` (n,) float32, `structure` (n,) int8 (index into
-        `phases.STRUCTURES`), `cell_A` (3, 3), `origin_A` (3,), `pbc` (3,).
+        `phases.STRUCTURES`), `cell_A` (3, 3), `origin_A` (3,), `pbc` (3,); of a slab its height map as well,
+        `surface_height_A` (n_a, n_b) float32 along the first two cell vectors.
     summary : dict
         Plain numbers and texts: counts of frames, values at start and end, time of healing, D, settings, units.
     mobility : dict of str to (n_lags,) array

@@ -17,12 +17,14 @@ import ovito
 from numpy.typing import NDArray
 from ovito.data import DataCollection
 
+from .flux import Landings, local_current
 from .mobility import Mobility
 from .phases import STRUCTURES, atoms_inside, averaged_positions, neighbour_counts, shares, structure_types
 from .profiles import HeightProfile, Slices, film_height_A, sum_slices, temperature_K
 from .results import QUANTITIES, AnalysisResult
 from .settings import AnalysisSettings
 from .sites import sites_of
+from .surface import HeightMap, defect_depth, height_map
 from .trajectory import Frame, Reader, Trajectory
 from .vacuum import atoms_in_flight, heights, open_at_vacuum
 from .voids import Voids, healed_at_ps, measure_voids
@@ -85,6 +87,8 @@ class _Plan:
     trajectory: Trajectory
     inside_ids: NDArray
     fixed_ids: NDArray
+    #: Atoms that were there, those in flight apart.
+    start_ids: NDArray
     first: int
     last: int
     profile_from: int
@@ -98,6 +102,8 @@ class _Measured:
     void_volumes_A3: NDArray | None
     slices: Slices | None
     snapshot: dict[str, NDArray]
+    #: Identifiers and positions of the atoms that landed since the start.
+    landed: tuple[NDArray, NDArray]
     #: Positions, cell, periodic directions and atoms in flight, for mobility.
     places: tuple[NDArray, NDArray, NDArray, NDArray] | None
 
@@ -152,6 +158,13 @@ def _measure(plan: _Plan, index: int, window: Sequence[Frame]) -> _Measured:
         'atoms_in_flight': int((~matter).sum()),
         'film_height_A': film_height_A(opened, matter, settings.lattice_constant_A),
     }
+    top = _top_of(opened, matter, settings)
+    row['roughness_A'] = float('nan') if top is None else top.roughness_A
+    row['defect_depth_A'] = (
+        float('nan')
+        if top is None
+        else defect_depth(top, settings.defect_prominence_A, settings.defect_smoothing_A).depth_A
+    )
     if frame.energies is not None:
         row['potential_energy_eV'] = float(frame.energies.sum())
         row['potential_energy_eV_per_atom'] = float(frame.energies.mean())
@@ -196,11 +209,28 @@ def _measure(plan: _Plan, index: int, window: Sequence[Frame]) -> _Measured:
     for name, number in (('first', plan.first), ('last', plan.last)):
         if index == number:
             snapshot |= _snapshot(frame, structures, name)
+            if top is not None:
+                snapshot[f'{name}_surface_height_A'] = top.heights_A.astype(np.float32)
     places = None
     if settings.measure_mobility and time_ps >= settings.mobility_from_ps:
         places = (frame.positions, frame.cell, frame.pbc, ~matter)
     volumes = None if surfaces is None else surfaces.voids.volumes_A3
-    return _Measured(row, volumes, slices, snapshot, places)
+    landed = matter & ~np.isin(frame.ids, plan.start_ids)
+    return _Measured(row, volumes, slices, snapshot, (frame.ids[landed], frame.positions[landed]), places)
+
+
+def _top_of(opened: DataCollection, matter: NDArray, settings: AnalysisSettings) -> HeightMap | None:
+    """The height map of a slab; None if the cell is not open along its third vector."""
+    if opened.cell.pbc[2]:
+        return None
+    return height_map(
+        np.asarray(opened.particles.positions) - np.array(opened.cell[:, 3]),
+        np.array(opened.cell[:, :3]).T,
+        matter,
+        settings.surface_spacing_A,
+        settings.atom_radius_A,
+        settings.atom_radius_A,
+    )
 
 
 def _in_workers(plan: _Plan, picked: Sequence[int], n_workers: int) -> Iterator[_Measured]:
@@ -267,10 +297,13 @@ class _Run:
             trajectory,
             inside_ids=start.ids[inside & ~is_fixed],
             fixed_ids=start.ids[is_fixed],
+            start_ids=start.ids[matter],
             first=picked[0],
             last=picked[-1],
             profile_from=picked[-settings.profile_frames :][0],
         )
+        self.landings = Landings()
+        self.cell, self.origin = start.cell, start.origin
         self.mobility: Mobility | None = None
         if settings.measure_mobility:
             times_ps = trajectory.frames[picked, 2] * (settings.timestep_fs / 1000)
@@ -298,6 +331,8 @@ class _Run:
         if self.mobility is not None and frame.places is not None:
             self.mobility.add(*frame.places)
         self.snapshots |= frame.snapshot
+        ids, places = frame.landed
+        self.landings.add(frame.row['time_ps'], ids, places, np.zeros(len(ids), dtype=bool))
 
     def result(self, trajectory: Trajectory) -> AnalysisResult:
         names = [name for name in self.rows[0] if all(name in row for row in self.rows)]
@@ -332,6 +367,7 @@ class _Run:
             'atoms_inside': len(self.plan.inside_ids),
             'atoms_fixed': len(self.plan.fixed_ids),
             'healed_at_ps': healed,
+            'local_current': self._local_current(),
             'void_volumes_A3': {
                 name: self.void_volumes_A3[number].tolist()
                 for name, number in (('start', 0), ('end', -1))
@@ -345,6 +381,23 @@ class _Run:
             'settings': settings.model_dump(mode='json'),
             'units': {name: QUANTITIES[name][0] for name in (*series, *profiles) if QUANTITIES[name][0]},
             'versions': {'ovito': ovito.version_string, 'numpy': np.__version__},
+        }
+
+    def _local_current(self) -> dict[str, Any] | None:
+        """Where the atoms landed that came since the start, as a current; None without two of them."""
+        places = self.landings.arrays()['position_A']
+        duration_ps = self.rows[-1]['time_ps'] - self.rows[0]['time_ps']
+        if len(places) < 2:
+            return None
+        n = [max(1, round(float(np.linalg.norm(edge)) / self.settings.current_patch_A)) for edge in self.cell[:2]]
+        current = local_current(places, self.cell, (n[0], n[1]), duration_ps, origin_A=self.origin)
+        return {
+            'atoms_landed': len(places),
+            'duration_ps': duration_ps,
+            'density_A_per_cm2': current.density_A_per_cm2.tolist(),
+            'mean_A_per_cm2': current.mean_A_per_cm2,
+            'vlcd': current.vlcd,
+            'vlcd_error': _plain(np.float64(current.vlcd_error)),
         }
 
 

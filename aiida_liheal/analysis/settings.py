@@ -85,6 +85,29 @@ class AnalysisSettings(BaseModel):
         default=10, ge=1, description='analysed frames at the end over which profiles along the height are averaged'
     )
 
+    surface_spacing_A: float = Field(
+        default=1.0, ge=0.1, description='largest edge in Å of a cell of the height map of the surface'
+    )
+    defect_prominence_A: float = Field(
+        default=2.0, gt=0.0, description='what is less deep in Å is no defect of the surface; at least a layer'
+    )
+    defect_smoothing_A: float = Field(
+        default=1.5,
+        ge=0.0,
+        description=(
+            'standard deviation in Å of the Gaussian that takes single atoms out of the height map before the depth of '
+            'a defect is read along lines'
+        ),
+    )
+    current_patch_A: float = Field(
+        default=35.0,
+        gt=0.0,
+        description=(
+            'edge in Å of the patches of the surface whose local current densities are compared, where atoms landed; '
+            'about as many as fit the cell'
+        ),
+    )
+
     measure_mobility: bool = Field(
         default=False,
         description='measure the mean square displacement and D of surface and bulk; needs a constant cell',
@@ -129,6 +152,20 @@ class AnalysisSettings(BaseModel):
     def neighbour_reach_A(self) -> float:  # noqa: N802
         """Distance in Å between the second and the third bcc shell: a perfect crystal has 14 neighbours within."""
         return 1.207 * self.lattice_constant_A
+
+    @model_validator(mode='after')
+    def _map_sees_atoms(self) -> AnalysisSettings:
+        if self.surface_spacing_A > self.atom_radius_A:
+            raise ValueError(
+                f'surface_spacing_A is {self.surface_spacing_A} Å; it must be at most {self.atom_radius_A:.3f} Å, the '
+                f'radius of an atom with a lattice constant of {self.lattice_constant_A} Å'
+            )
+        return self
+
+    @property
+    def atom_radius_A(self) -> float:  # noqa: N802
+        """Half the distance of nearest neighbours in the perfect crystal, in Å."""
+        return 3**0.5 / 4 * self.lattice_constant_A
 
     @property
     def landing_distance_A(self) -> float:  # noqa: N802

@@ -285,7 +285,7 @@ def corrugation_A(  # noqa: N802
     atom_radius_A, probe_radius_A : float
         Those of the map whose baseline is wanted, in Å.
     spacing_A : float
-        Spacing of the grid in Å. A map of 1 Å spacing differs by up to 0.1 Å, as its grid lies on the atoms.
+        Spacing of the grid in Å. A map of 1 Å spacing differs by up to 0.15 Å, as its grid lies on the atoms.
     """
     if facet not in _FACETS:
         raise ValueError(f'facet is {facet!r}; a baseline is known for {", ".join(_FACETS)}')

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
-from analysis_synthetic import A, crystal
+from analysis_synthetic import A, crystal, dump_text, slab, write_dump
+from ase import Atoms
+from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
+from aiida_liheal.analysis.results import QUANTITIES
+from aiida_liheal.analysis.series import analyse_trajectory
+from aiida_liheal.analysis.settings import AnalysisSettings
 from aiida_liheal.analysis.surface import HeightMap, corrugation_A, defect_depth, defects_along, height_map
 from aiida_liheal.structures.bcc import bcc_slab, surface_cell
 
@@ -36,13 +41,13 @@ def test_flat_facets(facet, seed):
     """What a flat surface shows is the corrugation of its atoms, and no defect."""
     rng = np.random.default_rng(seed)
     a = rng.uniform(3.4, 3.6)
-    slab = bcc_slab('Li', a, tuple(rng.integers(4, 8, 2)), 8, 30.0, facet)
-    found = height_map(slab.positions, slab.cell, spacing_A=rng.uniform(0.5, 1.0))
+    layers = bcc_slab('Li', a, tuple(rng.integers(4, 8, 2)), 8, 30.0, facet)
+    found = height_map(layers.positions, layers.cell, spacing_A=rng.uniform(0.5, 1.0))
     baseline = corrugation_A(facet, a)
     assert 0.1 < baseline < 0.5
-    assert found.roughness_A == pytest.approx(baseline, abs=0.1)
+    assert found.roughness_A == pytest.approx(baseline, abs=0.15)
     assert found.roughness_beyond_A(found.roughness_A) == 0
-    top = slab.positions[:, 2].max()
+    top = layers.positions[:, 2].max()
     assert top - 1.0 < found.mean_A < top
     assert found.heights_A.max() <= top + 1e-9
     assert defect_depth(found).depth_A == 0
@@ -223,14 +228,14 @@ def test_vicinal_surfaces(steps):
 def test_oblique_cells():
     """The primitive cell of (111), at 60 degrees, shows what the orthogonal one does."""
     edges = np.array(surface_cell('111')) * A
-    slab = bcc_slab('Li', A, (6, 4), 12, 20.0, '111')
-    rectangular = height_map(slab.positions, slab.cell, spacing_A=0.4)
+    layers = bcc_slab('Li', A, (6, 4), 12, 20.0, '111')
+    rectangular = height_map(layers.positions, layers.cell, spacing_A=0.4)
     # the same crystal, periodic along a vector half a cell aside
     cell = np.array([[6 * edges[0], 0, 0], [2.5 * edges[0], 2.5 * edges[1], 0], [0, 0, 40.0]])
-    wide = slab.repeat((3, 1, 1))
+    wide = layers.repeat((3, 1, 1))
     inside = (wide.positions + np.array([0.01, 0.01, 0])) @ np.linalg.inv(cell)
     wide = wide[((inside[:, :2] >= 0) & (inside[:, :2] < 1)).all(axis=1)]
-    assert len(wide) / len(slab) == pytest.approx(2.5 / 4)
+    assert len(wide) / len(layers) == pytest.approx(2.5 / 4)
     oblique = height_map(wide.positions, cell, spacing_A=0.4)
     assert oblique.roughness_A == pytest.approx(rectangular.roughness_A, abs=0.03)
     assert oblique.mean_A == pytest.approx(rectangular.mean_A, abs=0.03)
@@ -322,3 +327,55 @@ def test_bad_inputs():
     still = HeightMap(np.ones((4, 4)), np.eye(2) * 4)
     assert np.isnan(still.correlation_lengths_A()).all()
     assert still.roughness_A == 0
+
+
+def test_series_of_a_surface_that_heals(tmp_path):
+    """Roughness and depth by frame, the map with the snapshots; atoms in flight do not count."""
+    frames = []
+    for number, layers in enumerate((6, 3, 0)):
+        atoms = groove((16, 4), 8, layers)
+        atoms.cell[2, 2] += 40
+        atoms.pbc = (True, True, number % 2 == 1)  # with vacuum, periodic or not, all the same
+        frames.append(dump_text(1000 * number, atoms + Atoms('Li', [[5.0, 5.0, 80.0]])))
+    result = analyse_trajectory([write_dump(tmp_path / '0.dump', *frames)])
+    series = result.series
+    assert series['defect_depth_A'] == pytest.approx([3 * A, 1.5 * A, 0], abs=0.4)
+    assert series['roughness_A'][:2] == pytest.approx([1.5 * A, 0.75 * A], rel=0.08)
+    assert series['roughness_A'][2] == pytest.approx(FLAT_100, abs=0.15)
+    assert set(series) <= set(QUANTITIES)
+    assert result.snapshots['first_surface_height_A'].shape == (57, 15)
+    top = 13.5 * A
+    assert result.snapshots['last_surface_height_A'].mean() == pytest.approx(top, abs=0.8)
+    assert np.ptp(result.snapshots['first_surface_height_A']) == pytest.approx(3 * A, abs=1.5)
+
+
+def test_a_crystal_without_surface_has_none(tmp_path):
+    result = analyse_trajectory([write_dump(tmp_path / '0.dump', dump_text(0, crystal(4)))])
+    assert 'roughness_A' not in result.series
+    assert 'defect_depth_A' not in result.series
+    assert not [name for name in result.snapshots if 'surface' in name]
+    assert result.summary['local_current'] is None
+    with pytest.raises(ValidationError, match=r'surface_spacing_A is 2.0 Å; it must be at most 1.520 Å'):
+        AnalysisSettings(surface_spacing_A=2.0)
+
+
+def test_local_current_of_a_deposition(tmp_path):
+    """Atoms that land on one half of a slab of four patches: the VLCD of a strip, 1, and the current that was sent."""
+    rng = np.random.default_rng(0)
+    base = slab(16, 4, vacuum=60.0)
+    edge = 16 * A
+    n = 120
+    landed = np.column_stack([rng.uniform(0, edge / 2, n), rng.uniform(0, edge, n), np.full(n, 2 * A)])
+    frames = [dump_text(0, base)]
+    for number, count in enumerate((60, 120), 1):
+        flying = Atoms('Li', [[0.75 * edge, 20.0, 50.0]])
+        frames.append(dump_text(5000 * number, base + flying + Atoms(f'Li{count}', landed[:count])))
+    settings = AnalysisSettings(measure_voids=False, current_patch_A=28.0)
+    found = analyse_trajectory([write_dump(tmp_path / '0.dump', *frames)], settings).summary['local_current']
+    assert found['atoms_landed'] == n
+    assert found['duration_ps'] == 10.0
+    assert found['mean_A_per_cm2'] == pytest.approx(1.602176634e-19 * n / (edge**2 * 1e-16 * 10e-12))
+    assert np.array(found['density_A_per_cm2']).shape == (2, 2)
+    assert found['density_A_per_cm2'][1] == [0.0, 0.0]
+    assert found['vlcd'] == pytest.approx(1.0, abs=3 * found['vlcd_error'])
+    assert 0 < found['vlcd_error'] < 0.1
