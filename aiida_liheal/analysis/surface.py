@@ -232,8 +232,12 @@ def _plane(cell_A: NDArray) -> tuple[NDArray, NDArray]:
 
 def _offsets(periods: NDArray, n: NDArray, reach_A: float) -> list[tuple[int, int]]:
     """Steps over a grid of n cells that may lead no further than `reach_A` from a point of a cell to the middle."""
-    most = np.ceil(reach_A * np.linalg.norm(np.linalg.inv(periods), axis=0) * n + 0.5).astype(int)
-    return list(itertools.product(range(-most[0], most[0] + 1), range(-most[1], most[1] + 1)))
+    edges = periods / n[:, None]
+    most = np.ceil(reach_A * np.linalg.norm(np.linalg.inv(edges), axis=0) + 0.5).astype(int)
+    half_diagonal = max(np.linalg.norm(edges[0] + sign * edges[1]) for sign in (1, -1)) / 2
+    steps = np.array(list(itertools.product(range(-most[0], most[0] + 1), range(-most[1], most[1] + 1))))
+    near = np.linalg.norm(steps @ edges, axis=1) < reach_A + half_diagonal
+    return [(i, j) for i, j in steps[near].tolist()]
 
 
 def _topmost(shares: NDArray, z: NDArray, periods: NDArray, edge_A: float) -> NDArray:
