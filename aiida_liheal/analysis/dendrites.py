@@ -28,24 +28,18 @@ from ovito.data import CutoffNeighborFinder, DataCollection
 from ovito.modifiers import ClusterAnalysisModifier
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .results import DENDRITE_QUANTITIES
+
 Form = Literal['needle', 'mushroom', 'hemisphere', 'none']
 
 #: Forms in the order of their numbers in `dendrite_form`.
 FORMS: tuple[Form, ...] = ('none', 'needle', 'mushroom', 'hemisphere')
 
-#: Unit and meaning of what `dendrite_row` gives; all are of the dendrite with the most atoms.
-DENDRITE_QUANTITIES: dict[str, tuple[str, str]] = {
-    'dendrites': ('', 'dendrites that stand on the substrate'),
-    'dendrite_atoms': ('', 'atoms of the largest dendrite'),
-    'dendrite_height_A': ('Å', 'height of the largest dendrite above what it stands on'),
-    'dendrite_bottom_A': ('Å', 'width of the largest dendrite at 1 nm'),
-    'dendrite_top_A': ('Å', 'mean width of the largest dendrite from 0.8 to 0.9 of its height'),
-    'dendrite_widest_A': ('Å', 'largest width of the largest dendrite'),
-    'dendrite_overhang': ('', 'largest width less that at 1 nm, by that at 1 nm'),
-    'dendrite_form': ('', 'form of the largest dendrite: 0 none or too small, 1 needle, 2 mushroom, 3 hemisphere'),
-    'dendrite_tilt_deg': ('°', 'angle between the axis of the largest dendrite and the normal'),
-    'dendrite_arms': ('', 'arms of the largest dendrite beside each other'),
-    'dendrite_kinks': ('', 'kinks of the centre line of the largest dendrite'),
+#: Unit and meaning of what `deposit_row` gives, of any deposit, be it too low for a dendrite.
+DEPOSIT_QUANTITIES: dict[str, tuple[str, str]] = {
+    'deposit_atoms': ('', 'atoms that have landed above the surface of the substrate at the start'),
+    'deposit_height_A': ('Å', 'highest place of the deposit above the surface of the substrate at the start'),
+    'deposit_width_A': ('Å', 'width of a bar, or diameter of a disc, that is spread out as the deposit is'),
 }
 
 
@@ -412,6 +406,41 @@ def dendrite_row(dendrites: Sequence[Dendrite]) -> dict[str, float]:
     return row
 
 
+def deposit_row(
+    positions_A: NDArray,
+    cell_A: NDArray,
+    pbc: NDArray | Sequence[bool],
+    matter: NDArray,
+    surface_A: float,
+    settings: DendriteAnalysisSettings | None = None,
+) -> dict[str, float]:
+    """How high and how wide all is that lies on a substrate, named as in `DEPOSIT_QUANTITIES`.
+
+    It has a number where dendrites are too small to have one: what stays below its source is narrow, and an even film
+    is as wide as the cell. Parameters are those of `find_dendrites`.
+    """
+    settings = settings or DendriteAnalysisSettings()
+    lengths = _lengths(cell_A)
+    points = positions_A[matter]
+    above = points[points[:, 2] > surface_A + settings.lattice_constant_A / 4, :2]
+    row = {'deposit_atoms': float(len(above)), 'deposit_height_A': 0.0, 'deposit_width_A': math.nan}
+    if not len(above):
+        return row
+    row['deposit_height_A'] = max(0.0, float(column_tops_A(points, lengths, settings).max()) - surface_A)
+    n_across = 1 if lengths[1] < settings.quasi_2d_below_A else 2
+    from_middle = np.zeros((len(above), n_across))
+    for axis in range(n_across):
+        x = above[:, axis]
+        if pbc[axis]:
+            turn = 2 * math.pi / lengths[axis]
+            middle = float(np.angle(np.exp(1j * turn * x).mean())) / turn
+            x = (x - middle + lengths[axis] / 2) % lengths[axis]
+        from_middle[:, axis] = x - x.mean()
+    widths = _widths(from_middle, np.zeros(len(above), dtype=int), settings)
+    row['deposit_width_A'] = float(widths[0])
+    return row
+
+
 def slice_widths(
     across_A: NDArray,
     slices: NDArray,
@@ -462,17 +491,8 @@ def slice_widths(
     deviations = unwrapped[:, :n_across].copy()
     for axis in range(n_across):
         deviations[:, axis] -= (np.bincount(pieces, weights=deviations[:, axis]) / sizes)[pieces]
-    # a row of atoms takes half a lattice constant along x; seen along (100), each atom takes half of a cell's square
-    own = settings.lattice_constant_A**2 / (48 if n_across == 1 else 24)
-    xx = np.bincount(pieces, weights=deviations[:, 0] ** 2) / sizes + own
-    if n_across == 1:
-        each = np.sqrt(12 * xx)
-        each[whole] = periods[0]
-    else:
-        yy = np.bincount(pieces, weights=deviations[:, 1] ** 2) / sizes + own
-        xy = np.bincount(pieces, weights=deviations[:, 0] * deviations[:, 1]) / sizes
-        each = 4 * (xx * yy - xy**2) ** 0.25
-        each[whole] = 2 * math.sqrt(periods[0] * periods[1] / math.pi)
+    each = _widths(deviations, pieces, settings)
+    each[whole] = periods[0] if n_across == 1 else 2 * math.sqrt(periods[0] * periods[1] / math.pi)
     slice_of = np.zeros(len(sizes), dtype=int)
     slice_of[pieces] = slices
     is_arm = sizes >= settings.arm_atoms
@@ -481,6 +501,19 @@ def slice_widths(
     for piece in np.flatnonzero(~is_arm & (arms[slice_of] == 0)):
         widths[slice_of[piece]] = max(widths[slice_of[piece]], each[piece])
     return widths, arms
+
+
+def _widths(deviations: NDArray, pieces: NDArray, settings: DendriteAnalysisSettings) -> NDArray:
+    """Width in Å of each piece from the distances (n, 1) or (n, 2) of its atoms from its middle."""
+    sizes = np.bincount(pieces)
+    # a row of atoms takes half a lattice constant along x; seen along (100), each atom takes half of a cell's square
+    own = settings.lattice_constant_A**2 / (48 if deviations.shape[1] == 1 else 24)
+    xx = np.bincount(pieces, weights=deviations[:, 0] ** 2) / sizes + own
+    if deviations.shape[1] == 1:
+        return np.sqrt(12 * xx)
+    yy = np.bincount(pieces, weights=deviations[:, 1] ** 2) / sizes + own
+    xy = np.bincount(pieces, weights=deviations[:, 0] * deviations[:, 1]) / sizes
+    return 4 * (xx * yy - xy**2) ** 0.25
 
 
 def _measure(

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from aiida_liheal.analysis.dendrites import (
     DENDRITE_QUANTITIES,
+    DEPOSIT_QUANTITIES,
     FORMS,
     DendriteAnalysisSettings,
     classify,
     dendrite_row,
+    deposit_row,
     find_dendrites,
     ground_level_A,
     slice_widths,
@@ -240,6 +242,32 @@ def test_a_low_one_is_found_but_has_no_form():
     assert (found.bottom_A, found.overhang, found.tilt_deg) == (None, None, None)
     assert dendrite_row([found])['dendrite_form'] == 0
     assert math.isnan(dendrite_row([found])['dendrite_bottom_A'])
+
+
+@pytest.mark.parametrize(('cells', 'quasi_2d'), [((24, 3), True), ((16, 15), False)])
+@pytest.mark.parametrize('layers', [1, 4])
+def test_height_and_width_of_a_deposit_too_low_for_a_dendrite(layers, cells, quasi_2d):
+    """Also across the side of the cell; none on a bare slab, and one as wide as the cell in an even film."""
+    rng = np.random.default_rng(13)
+
+    def row(inside):
+        positions, cell = cut(inside, rng, cells=cells, height=12)
+        matter = np.ones(len(positions), bool)
+        return deposit_row(positions, cell, PBC, matter, TOP), cell[0, 0]
+
+    height = layers * A / 2
+    for width in (12.0, 22.0, 30.0):
+        got, _ = row(lambda x, y, z, w=width: ((np.abs(x) if quasi_2d else np.hypot(x, y)) < w / 2) & (z < height + 1))
+        # rows of one layer are a lattice constant apart
+        assert got['deposit_width_A'] == pytest.approx(width, abs=A)
+        assert got['deposit_height_A'] == pytest.approx(height, abs=1)
+    film, length = row(lambda x, y, z: z < height + 1)
+    disc = 2 * math.sqrt(cells[0] * cells[1] / math.pi) * A * (math.pi / 3) ** 0.5  # a square has a larger spread
+    assert film['deposit_width_A'] == pytest.approx(length if quasi_2d else disc, rel=0.03)
+    bare, _ = row(lambda x, y, z: z < 0)
+    assert set(bare) == set(DEPOSIT_QUANTITIES)
+    assert (bare['deposit_atoms'], bare['deposit_height_A']) == (0, 0)
+    assert math.isnan(bare['deposit_width_A'])
 
 
 @pytest.mark.parametrize('gap', [12.0, 40.0])
