@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 TARGET = Path(__file__).parent / 'reference.md'
 #: Verbs in the order of the chain; entry points that are not here follow by name.
-ORDER = ('label', 'train', 'explore', 'learn', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
+ORDER = ('label', 'train', 'explore', 'learn', 'validate', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
 #: Options that every command has.
 COMMON_OPTIONS = ('help', 'verbosity', 'profile', 'version')
 HEAD = """<!-- Made by docs/make_reference.py: change the code, not this file. -->
@@ -37,6 +37,7 @@ What AiiDA itself gives to every process is left out: `code` of a job; `metadata
 def models() -> dict[type[BaseModel], str]:
     """Every model of settings, with the places where it is used."""
     from aiida_liheal.analysis.settings import AnalysisSettings
+    from aiida_liheal.analysis.validation import Limit, PropertyReference, ReferenceValue
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
@@ -59,6 +60,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
     from aiida_liheal.structures.dendrites import DendriteSettings
     from aiida_liheal.structures.perturb import PerturbSettings
+    from aiida_liheal.structures.reference import ReferenceSettings
     from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
     from aiida_liheal.workchains.melt import CrystalSettings, SearchSettings
     from aiida_liheal.workchains.quickstart import StructureSettings
@@ -84,6 +86,10 @@ def models() -> dict[type[BaseModel], str]:
         CrystalSettings: '`crystal` of `liheal.melt`',
         SearchSettings: '`search` of `liheal.melt`',
         MeltSettings: '`settings` of `liheal.melt` (without `seed` and `temperature_K`)',
+        ReferenceSettings: '`settings` of `liheal.validate`',
+        PropertyReference: 'by property in `references` of `liheal.validate`',
+        ReferenceValue: '`pbe` and `experiment` of `PropertyReference`',
+        Limit: '`limit` of `PropertyReference`',
         RelaxSettings: 'each of the `runs` of `liheal.lammps`, kind `relax`',
         JobSettings: '`settings` of `liheal.lammps`',
         Limits: '`limits` in the overrides of `deposit` and `heal`; `kwargs` of the monitor `liheal.limits`',

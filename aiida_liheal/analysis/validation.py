@@ -10,6 +10,7 @@ import ase.units
 import numpy as np
 from ase import Atoms
 from ase.eos import EquationOfState
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
@@ -30,6 +31,7 @@ __all__ = (
     'eos_of',
     'humps',
     'judge',
+    'largest_move',
     'phonon_frequencies',
     'quantity',
     'side_by_side',
@@ -106,13 +108,16 @@ class Eos:
     residual_eV: float
 
 
-def eos_of(volumes_A3: NDArray, energies_eV: NDArray) -> Eos:
+def eos_of(volumes_A3: NDArray, energies_eV: NDArray, span: float = 1.0) -> Eos:
     """Third-order Birch-Murnaghan equation of state (Birch, Phys. Rev. 71, 809, 1947), fitted by ASE.
 
     Parameters
     ----------
     volumes_A3, energies_eV : (n,) float
         Volumes, and energies of the same cell.
+    span : float
+        Share of its length by which a cell may differ from that of lowest energy to be fitted. A potential need not
+        follow the equation far away, which would then show in the bulk modulus.
 
     Raises
     ------
@@ -126,6 +131,8 @@ def eos_of(volumes_A3: NDArray, energies_eV: NDArray) -> Eos:
     message = f'the energy has no minimum between {low:.4g} and {high:.4g} Å^3 a cell: move or widen the volumes'
     if lowest in (0, len(volumes) - 1):
         raise ValueError(message)
+    near = np.abs((volumes / volumes[lowest]) ** (1 / 3) - 1) <= span + 1e-9
+    volumes, energies = volumes[near], energies[near]
     state = EquationOfState(volumes, energies, eos='birchmurnaghan')
     try:
         volume, energy, modulus = state.fit(warn=False)
@@ -248,7 +255,8 @@ def phonon_frequencies(cell: Atoms, size: int, displacement_A: float, forces_eV_
     -------
     dict
         Frequencies in THz, rising, by name of the point (`Gamma`, `N`, `H`, `P`), imaginary ones negative; `lowest`,
-        the lowest of a mesh of 16 x 16 x 16 points, and `imaginary_share`, the share of its modes that are imaginary.
+        the lowest of a mesh of 16 x 16 x 16 points that holds all of these, and `imaginary_share`, the share of its
+        modes that are imaginary.
     """
     phonons = _phonons(cell, size, displacement_A)
     # what rounding and a net force leave would move the whole crystal
@@ -257,7 +265,8 @@ def phonon_frequencies(cell: Atoms, size: int, displacement_A: float, forces_eV_
     phonons.symmetrize_force_constants()
     phonons.run_qpoints(list(Q_POINTS.values()))
     frequencies = phonons.get_qpoints_dict()['frequencies']
-    phonons.run_mesh([16, 16, 16])
+    # with Gamma in it, the mesh holds N, H and P as well
+    phonons.run_mesh([16, 16, 16], is_gamma_center=True)
     mesh: Any = phonons.get_mesh_dict()
     weights = np.repeat(mesh['weights'][:, None], mesh['frequencies'].shape[1], axis=1)
     imaginary = mesh['frequencies'] < IMAGINARY_BELOW_THZ
@@ -381,6 +390,20 @@ def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyR
             verdict = 'pass' if row['passes_from'] <= found.value <= row['passes_to'] else 'fail'
         rows.append({**row, 'verdict': verdict})
     return rows
+
+
+def largest_move(start: Atoms, positions_A: NDArray) -> float:
+    """Largest distance in Å by which an atom moved, the mean of all taken off, to the nearest image.
+
+    Parameters
+    ----------
+    start : Atoms
+        Where the atoms were, and the cell.
+    positions_A : (n_atoms, 3) float
+        Where they are.
+    """
+    moved, _ = find_mic(positions_A - start.positions, start.cell, start.pbc)
+    return float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max())
 
 
 def humps(energies_eV: Sequence[float]) -> bool:

@@ -18,6 +18,7 @@ from aiida_liheal.cli.quickstart import quickstart
 from aiida_liheal.cli.report import report
 from aiida_liheal.cli.setup import setup
 from aiida_liheal.cli.status import status
+from aiida_liheal.cli.validate import compare, validate
 
 __all__ = ('root',)
 
@@ -38,5 +39,6 @@ launch.add_command(campaign)
 launch.add_command(valley)
 launch.add_command(diffuse)
 launch.add_command(melt)
-for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, archive):
+launch.add_command(validate)
+for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, compare, archive):
     root.add_command(command)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, surface
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiida_liheal.structures.bcc import bcc_bulk, bcc_slab
 from aiida_liheal.structures.settings import Element, Settings
@@ -33,7 +33,13 @@ class ReferenceSettings(Settings):
     eos_span: float = Field(
         default=0.06, gt=0, le=0.2, description='largest change of length in the equation of state, as a share'
     )
-    n_eos: int = Field(default=13, ge=7, le=101, description='volumes of the equation of state')
+    n_eos: int = Field(default=25, ge=7, le=201, description='volumes of the equation of state')
+    eos_fit_span: float = Field(
+        default=0.025,
+        gt=0,
+        le=0.2,
+        description='largest change of length, as a share, from the volume of lowest energy to those that are fitted',
+    )
     strain: float = Field(
         default=0.005, gt=0, le=0.03, description='smaller of the two strains of the elastic constants, as a share'
     )
@@ -83,6 +89,17 @@ class ReferenceSettings(Settings):
         if min(size) < 3:
             raise ValueError(f'adatom_size = {size} cells: each must be 3 or more, or the adatom meets its image')
         return size
+
+    @model_validator(mode='after')
+    def _enough_to_fit(self) -> Self:
+        step = 2 * self.eos_span / (self.n_eos - 1)
+        n_fitted = 2 * int(self.eos_fit_span / step + 1e-9) + 1
+        if n_fitted < 5:
+            raise ValueError(
+                f'eos_fit_span = {self.eos_fit_span}: holds {n_fitted} of the volumes, which are {step:.4f} apart; the '
+                'fit needs 5, so that it has to be wider, eos_span smaller, or n_eos larger'
+            )
+        return self
 
     @property
     def eos_scales(self) -> NDArray:

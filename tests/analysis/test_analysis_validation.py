@@ -39,6 +39,15 @@ def test_equation_of_state_gives_back_what_made_it():
     assert state.residual_eV < 1e-9
 
 
+def test_what_is_far_from_the_minimum_does_not_count():
+    """A wall of another form far away leaves the bulk modulus alone if it is not fitted."""
+    volumes = 40.0 * np.linspace(0.8, 1.2, 41)
+    energies = birch_murnaghan(volumes, -3.8, 40.2, 14.1 * units.GPa, 3.5)
+    bent = energies + np.where(volumes < 35, 1e-2 * (35 - volumes) ** 2, 0.0)
+    assert eos_of(volumes, bent, 0.03).bulk_modulus_GPa == pytest.approx(14.1, abs=1e-4)
+    assert abs(eos_of(volumes, bent).bulk_modulus_GPa - 14.1) > 0.5
+
+
 @pytest.mark.parametrize('v0', [30.0, 60.0])
 def test_an_equation_of_state_without_a_minimum_is_refused(v0):
     volumes = 40.0 * np.linspace(0.9, 1.1, 9)

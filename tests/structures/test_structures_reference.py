@@ -95,6 +95,7 @@ def test_an_atom_alone():
     ('values', 'told'),
     [
         ({'facets': ['10']}, 'facets'),
+        ({'n_eos': 7}, 'holds 3 of the volumes'),
         ({'facets': ['000']}, '000 is none'),
         ({'facets': ['100', '100']}, 'each facet once'),
         ({'phonon_size': 3}, 'must be even'),

@@ -1,0 +1,539 @@
+"""The verb `validate`: what a potential says of properties that are known, and whether it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, calcfunction
+from aiida.orm import AbstractCode, Dict, Float, Int
+from ase import Atoms
+
+from aiida_liheal.analysis.validation import (
+    Measured,
+    PropertyReference,
+    Quantity,
+    cubic_elastic_constants,
+    displaced_crystal,
+    elastic_strains,
+    eos_of,
+    humps,
+    judge,
+    largest_move,
+    phonon_frequencies,
+    quantity,
+    surface_energy,
+    vacancy_formation,
+)
+from aiida_liheal.calculations.common import settings_validator
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.lammps.decks import validate
+from aiida_liheal.lammps.kinds import RelaxSettings
+from aiida_liheal.sampling.seeds import derive_seed
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.reference import (
+    ReferenceSettings,
+    adatom_slab,
+    facet_slab,
+    isolated_atom,
+    phase_cell,
+    vacancy_path,
+)
+from aiida_liheal.workchains.packed import PackedWorkChain, Planned, Run, outputs_of, runs_of
+
+__all__ = ('Task', 'ValidateWorkChain', 'fit_states', 'plan_properties', 'plan_states', 'tasks', 'tell_properties')
+
+#: Kinds of potential whose zero of energy is that of atoms alone. The others are fitted to energies of DFT, among which
+#: there is no atom alone.
+MADE_FOR_ATOMS = ('meam',)
+
+#: An atom that moves as far as this when it is relaxed, in Å, has left its site; 0.3 of the distance of neighbours.
+FAR_A = 0.9
+
+
+@dataclass(frozen=True)
+class Task:
+    """A structure, and what is done with it: settings of a run of kind `relax`. `area_A2` is that of a surface."""
+
+    name: str
+    atoms: Atoms
+    run: dict[str, Any]
+    area_A2: float = 0.0
+
+
+def _state_task(settings: ReferenceSettings) -> Task:
+    cell = phase_cell(settings.element, 'bcc', settings.lattice_constant_A**3 / 2)
+    return Task('states', cell, {'strains': [[float(s)] * 3 + [0.0] * 3 for s in settings.eos_scales]})
+
+
+def tasks(settings: ReferenceSettings, lattice_constant_A: float) -> list[Task]:
+    """All structures at a lattice constant in Å, but for those of the equation of state."""
+    element, a = settings.element, lattice_constant_A
+    relaxed = {
+        'minimise': 'atoms',
+        'max_force_eV_per_A': settings.max_force_eV_per_A,
+        'max_steps': settings.max_steps,
+    }
+    bcc = phase_cell(element, 'bcc', a**3 / 2)
+    found = [Task('elastic', bcc, {**relaxed, 'strains': [list(s) for s in elastic_strains(settings.strain)]})]
+    for phase in settings.phases:
+        found.append(Task(f'phase_{phase}', phase_cell(element, phase, a**3 / 2), {**relaxed, 'minimise': 'cell'}))
+    for facet in settings.facets:
+        slab, area = facet_slab(element, a, facet, settings.slab_thickness_A, settings.vacuum_A)
+        found.append(Task(f'surface_{facet}', slab, relaxed, area))
+    for number, share in enumerate(np.linspace(0, 0.5, settings.path_points + 1)):
+        crystal, anchors = vacancy_path(element, a, settings.vacancy_size, float(share))
+        # the vacancy itself is free to relax
+        held = {'fixed_atoms': [*anchors, len(crystal) - 1]} if number else {}
+        found.append(Task(f'vacancy_{number}', crystal, {**relaxed, **held}))
+    for site in ('hollow', 'bridge'):
+        slab, fixed = adatom_slab(element, a, settings.adatom_size, settings.adatom_layers, settings.vacuum_A, site)
+        # on the bridge nothing draws the adatom aside, by symmetry
+        held = {'fixed_atoms': fixed} | ({'upright_atoms': [len(slab) - 1]} if site == 'bridge' else {})
+        found.append(Task(f'adatom_{site}', slab, {**relaxed, **held}))
+    found.append(Task('phonons', displaced_crystal(bcc, settings.phonon_size, settings.displacement_A), {}))
+    found.append(Task('atom', isolated_atom(element), {}))
+    return found
+
+
+def _planned(told: list[Task], seed: int) -> tuple[Frames, list[dict[str, Any]]]:
+    runs = [
+        {**task.run, 'structure': number, 'seed': derive_seed(seed, 'validate', task.name)}
+        for number, task in enumerate(told)
+    ]
+    return Frames.from_atoms([task.atoms for task in told]), runs
+
+
+def _plan(told: list[Task], seed: int) -> dict[str, Any]:
+    frames, runs = _planned(told, seed)
+    return {
+        'structures': FramesData(frames, domain='validate'),
+        'settings': Dict({'kind': 'relax', 'runs': runs}),
+    }
+
+
+@calcfunction
+def plan_states(settings: Dict, seed: Int) -> dict[str, Any]:
+    """The bcc cell, and the run that goes through the volumes of its equation of state."""
+    return _plan([_state_task(ReferenceSettings.read(settings.get_dict()))], seed.value)
+
+
+@calcfunction
+def fit_states(settings: Dict, n_members: Int, **nodes: Any) -> Dict:
+    """Equation of state by each member: `members`, lists of its numbers; or `cause`, why there is none."""
+    reference = ReferenceSettings.read(settings.get_dict())
+    (run,) = runs_of(nodes)
+    if not run.is_finished:
+        return Dict({'cause': run.fault, 'is_failed': True})
+    try:
+        found = Measured.from_values(run.record.get('values', {}), n_members.value, reference.n_eos)
+        states = [
+            eos_of(found.volume_A3[m], found.energy_eV[m], reference.eos_fit_span) for m in range(n_members.value)
+        ]
+    except ValueError as error:
+        return Dict({'cause': str(error), 'is_failed': False})
+    told: dict[str, Any] = {
+        'volume_A3': found.volume_A3[0].tolist(),
+        'energy_eV': found.energy_eV.tolist(),
+        'members': [asdict(state) for state in states],
+        'lattice_constant_A': [state.volume_A3 ** (1 / 3) for state in states],
+    }
+    return Dict(told)
+
+
+@calcfunction
+def plan_properties(settings: Dict, states: Dict, seed: Int) -> dict[str, Any]:
+    """All other structures at the lattice constant of the member that drives, and their runs."""
+    reference = ReferenceSettings.read(settings.get_dict())
+    return _plan(tasks(reference, states['lattice_constant_A'][0]), seed.value)
+
+
+class _Results:
+    """What the runs of all tasks gave, by name of the task."""
+
+    def __init__(self, told: list[Task], runs: list[Run], frames: list[Frames | None], n_members: int) -> None:
+        self.tasks = {task.name: task for task in told}
+        self.runs = dict(zip(self.tasks, runs, strict=True))
+        self.frames = dict(zip(self.tasks, frames, strict=True))
+        self.n_members = n_members
+        self.failed = {name: run.fault for name, run in self.runs.items() if not run.is_finished}
+
+    def measured(self, name: str) -> Measured:
+        """Numbers of one task. Raises ValueError if its run failed."""
+        if name in self.failed:
+            raise ValueError(f'its run failed: {self.failed[name]}')
+        n_strains = len(self.tasks[name].run.get('strains', [None]))
+        return Measured.from_values(self.runs[name].record.get('values', {}), self.n_members, n_strains)
+
+    def energy_eV(self, name: str) -> Any:  # noqa: N802 (the unit)
+        """Energies by member."""
+        return self.measured(name).energy_eV[:, 0]
+
+    def rebuilt(self, *names: str) -> str:
+        """A remark if atoms left their sites when they were relaxed: then it is no longer what its name says."""
+        moves = {name: largest_move(self.tasks[name].atoms, f.positions) for name in names if (f := self.frames[name])}
+        far = [f'{name}: {move:.2f} Å' for name, move in moves.items() if move > FAR_A]
+        return f'not the ideal structure any more, atoms moved by up to ({", ".join(far)})' if far else ''
+
+    def n_atoms(self, name: str) -> int:
+        """Atoms of one task."""
+        return len(self.tasks[name].atoms)
+
+    def not_relaxed(self) -> list[str]:
+        """Tasks of which some member is not relaxed."""
+        found = []
+        for name, run in self.runs.items():
+            asked = validate('relax', {key: value for key, value in run.settings.items() if key != 'structure'})
+            assert isinstance(asked, RelaxSettings)  # noqa: S101 (its kind says so)
+            if name in self.failed or asked.minimise == 'none':
+                continue
+            numbers = self.measured(name)
+            rough = (numbers.max_force_eV_per_A > asked.max_force_eV_per_A).any()
+            pressed = asked.minimise == 'cell' and (np.abs(numbers.stress_GPa[..., :3]) > asked.max_pressure_GPa).any()
+            if rough or pressed:
+                found.append(name)
+        return found
+
+
+def _joined(*remarks: str) -> str:
+    return '; '.join(filter(None, remarks))
+
+
+def _crystal(states: Mapping[str, Any]) -> dict[str, Quantity]:
+    members = states['members']
+    return {
+        'lattice_constant_A': quantity('Å', states['lattice_constant_A']),
+        'bulk_modulus_GPa': quantity('GPa', [state['bulk_modulus_GPa'] for state in members]),
+    }
+
+
+def _elastic(found: _Results, settings: ReferenceSettings) -> dict[str, Quantity]:
+    stress = found.measured('elastic').stress_GPa
+    by_member = [cubic_elastic_constants(stress[m], settings.strain) for m in range(found.n_members)]
+    constants = {name: quantity('GPa', [one[name] for one in by_member]) for name in by_member[0]}
+    shear = [(one['C11_GPa'] - one['C12_GPa']) / 2 for one in by_member]
+    bulk = [(one['C11_GPa'] + 2 * one['C12_GPa']) / 3 for one in by_member]
+    constants['bulk_modulus_from_C_GPa'] = quantity(
+        'GPa', bulk, '(C11 + 2 C12) / 3; the equation of state should agree'
+    )
+    return {**constants, 'C_prime_GPa': quantity('GPa', shear, '(C11 - C12) / 2')}
+
+
+def _cohesion(
+    found: _Results, states: Mapping[str, Any], kind: str, atom_energy_eV: float | None
+) -> dict[str, Quantity]:
+    bulk = np.array([state['energy_eV'] / 2 for state in states['members']])
+    if atom_energy_eV is not None:
+        told = quantity('eV', atom_energy_eV - bulk, f'against an atom of {atom_energy_eV:g} eV, as given')
+    elif kind in MADE_FOR_ATOMS:
+        told = quantity('eV', found.energy_eV('atom') - bulk)
+    else:
+        told = Quantity('eV', remark=f'no meaning for a {kind} potential, which has seen no atom alone')
+    return {'cohesive_energy_eV': told}
+
+
+def _phase(found: _Results, phase: str, states: Mapping[str, Any]) -> dict[str, Quantity]:
+    name = f'phase_{phase}'
+    numbers, n = found.measured(name), found.n_atoms(name)
+    bulk = np.array([state['energy_eV'] / 2 for state in states['members']])
+    above = quantity('meV/atom', 1000 * (numbers.energy_eV[:, 0] / n - bulk), 'above bcc, both at zero pressure')
+    return {
+        f'{name}_meV_per_atom': above,
+        f'{name}_volume_A3_per_atom': quantity('Å^3/atom', numbers.volume_A3[:, 0] / n),
+    }
+
+
+def _surface(found: _Results, facet: str) -> dict[str, Quantity]:
+    name = f'surface_{facet}'
+    # at the same lattice constant, by the same member
+    bulk = found.energy_eV('elastic') / found.n_atoms('elastic')
+    energies = [
+        surface_energy(float(e), found.n_atoms(name), float(b), found.tasks[name].area_A2)
+        for e, b in zip(found.energy_eV(name), bulk, strict=True)
+    ]
+    return {f'{name}_J_per_m2': quantity('J/m^2', energies, found.rebuilt(name))}
+
+
+def _vacancy(found: _Results, settings: ReferenceSettings) -> dict[str, Quantity]:
+    bulk = found.energy_eV('elastic') / found.n_atoms('elastic')
+    names = [f'vacancy_{number}' for number in range(settings.path_points + 1)]
+    path = np.array([found.energy_eV(name) for name in names])
+    n = found.n_atoms(names[0])
+    formation = [vacancy_formation(float(e), n, float(b)) for e, b in zip(path[0], bulk, strict=True)]
+    split = settings.path_points > 1 and humps(path[:, 0].tolist())
+    lower = 'the middle of the way is lower than points before it' if split else ''
+    return {
+        'vacancy_formation_eV': quantity('eV', formation, _joined('at constant volume', found.rebuilt(names[0]))),
+        'vacancy_migration_eV': quantity('eV', (path - path[0]).max(axis=0), _joined(lower, found.rebuilt(*names))),
+    }
+
+
+def _adatom(found: _Results) -> dict[str, Quantity]:
+    barrier = found.energy_eV('adatom_bridge') - found.energy_eV('adatom_hollow')
+    remark = _joined('over the bridge between two hollows', found.rebuilt('adatom_hollow', 'adatom_bridge'))
+    return {'adatom_hop_100_eV': quantity('eV', barrier, remark)}
+
+
+def _phonons(found: _Results, settings: ReferenceSettings, lattice_constant_A: float) -> dict[str, Quantity]:
+    found.measured('phonons')
+    frame = found.frames['phonons']
+    if frame is None or frame.forces is None:
+        raise ValueError('its run gave no forces')
+    cell = phase_cell(settings.element, 'bcc', lattice_constant_A**3 / 2)
+    told = phonon_frequencies(cell, settings.phonon_size, settings.displacement_A, frame.forces)
+    names = {'N': ('N_1', 'N_2', 'N_3'), 'H': ('H',), 'P': ('P',)}
+    quantities: dict[str, Quantity] = {}
+    for point, modes in names.items():
+        # at H and P all three are the same
+        values = told[point] if len(modes) == 3 else [float(np.mean(told[point]))]
+        quantities |= {f'phonon_{m}_THz': Quantity('THz', v) for m, v in zip(modes, values, strict=True)}
+    gamma = f'acoustic modes at Gamma: {", ".join(f"{f:.3f}" for f in told["Gamma"])} THz'
+    quantities['phonon_lowest_THz'] = Quantity('THz', told['lowest'], remark=gamma)
+    quantities['phonon_imaginary_share'] = Quantity('', told['imaginary_share'], remark='of all modes of the zone')
+    return quantities
+
+
+@calcfunction
+def tell_properties(
+    settings: Dict, references: Dict, states: Dict, driver: PotentialData, n_members: Int, **nodes: Any
+) -> dict[str, Dict]:
+    """Every property with its unit and spread, and the table that holds it against the references.
+
+    Nodes are settings, results and last frames of the jobs, and `atom_energy_eV` if it was given.
+    """
+    reference, fits = ReferenceSettings.read(settings.get_dict()), states.get_dict()
+    atom_energy = nodes.pop('atom_energy_eV', None)
+    a = fits['lattice_constant_A'][0]
+    found = _Results(tasks(reference, a), runs_of(nodes), _frames_of(nodes), n_members.value)
+    quantities = _crystal(fits)
+    groups: list[tuple[tuple[str, ...], str, Any]] = [
+        (('C11_GPa', 'C12_GPa', 'C44_GPa', 'C_prime_GPa'), 'GPa', lambda: _elastic(found, reference)),
+        (
+            ('cohesive_energy_eV',),
+            'eV',
+            lambda: _cohesion(found, fits, driver.kind, None if atom_energy is None else atom_energy.value),
+        ),
+        *(
+            ((f'phase_{phase}_meV_per_atom',), 'meV/atom', lambda phase=phase: _phase(found, phase, fits))
+            for phase in reference.phases
+        ),
+        *(
+            ((f'surface_{facet}_J_per_m2',), 'J/m^2', lambda facet=facet: _surface(found, facet))
+            for facet in reference.facets
+        ),
+        (('vacancy_formation_eV', 'vacancy_migration_eV'), 'eV', lambda: _vacancy(found, reference)),
+        (('adatom_hop_100_eV',), 'eV', lambda: _adatom(found)),
+        (('phonon_lowest_THz', 'phonon_imaginary_share'), 'THz', lambda: _phonons(found, reference, a)),
+    ]
+    for names, unit, tell in groups:
+        try:
+            quantities |= tell()
+        except ValueError as error:
+            quantities |= {name: Quantity(unit, remark=str(error)) for name in names}
+    for name, verb in (('melting_point_K', 'melt'), ('liquid_density_g_per_cm3', '')):
+        remark = f'by the verb {verb}' if verb else 'no run of the liquid in this verb'
+        quantities[name] = Quantity(name.rsplit('_', 1)[-1] if verb else 'g/cm^3', remark=remark)
+    known = {name: PropertyReference.read(values) for name, values in references.get_dict().items()}
+    rows = judge(quantities, known)
+    verdicts = [row['verdict'] for row in rows]
+    properties = {
+        'quantities': {name: asdict(one) for name, one in quantities.items()},
+        'failed': found.failed,
+        'not_relaxed': found.not_relaxed(),
+        'n_members': n_members.value,
+        'potential': {'kind': driver.kind, 'uuid': str(driver.uuid), 'label': driver.label},
+    }
+    table = {'rows': rows, 'counts': {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}}
+    return {'properties': Dict(properties), 'table': Dict(table)}
+
+
+def _frames_of(nodes: Mapping[str, Any]) -> list[Frames | None]:
+    """The last frame of every run in the order of `runs_of`; None where there is none."""
+    found: list[Frames | None] = []
+    for key in sorted(key for key in nodes if key.startswith('settings_')):
+        last: list[Frames | None] = [None] * len(nodes[key]['runs'])
+        shard = nodes.get(f'frames_{key.removeprefix("settings_")}')
+        if shard is not None:
+            frames = shard.get_frames()
+            for index, run in enumerate(frames.extra['run']):
+                last[int(run)] = frames.select([index])
+        found += last
+    return found
+
+
+class ValidateWorkChain(PackedWorkChain):
+    """Measure the properties of a potential that are known from elsewhere, each by every member of a committee."""
+
+    _protocol_name = 'validate'
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        spec.input(
+            'settings',
+            valid_type=Dict,
+            default=lambda: Dict({}),
+            validator=settings_validator(ReferenceSettings),
+            help='Sizes and deformations of the structures; keys carry their units (see `ReferenceSettings`).',
+        )
+        spec.input(
+            'references',
+            valid_type=Dict,
+            validator=cls._validate_references,
+            help='By property: values by PBE and experiment with their sources, and the limit (`PropertyReference`).',
+        )
+        spec.input(
+            'atom_energy_eV',
+            valid_type=Float,
+            required=False,
+            help='Energy of an atom alone in eV, by the method that the potential was fitted to.',
+        )
+        spec.outline(cls.run_states, cls.run_properties, cls.results)
+        spec.output('states', valid_type=Dict, required=False, help='Equation of state of bcc by each member.')
+        spec.output('structures', valid_type=FramesData, required=False, help='Starts of all other runs.')
+        spec.output(
+            'properties',
+            valid_type=Dict,
+            required=False,
+            help='`quantities`: value, unit, spread over the committee and remark; what failed or is not relaxed.',
+        )
+        spec.output(
+            'table',
+            valid_type=Dict,
+            required=False,
+            help='`rows`: each property by its references: pass, fail, no limit or not measured; `counts` of these.',
+        )
+        spec.exit_code(
+            320, 'ERROR_NO_MINIMUM', message='{cause}; give settings.lattice_constant_A or settings.eos_span in accord'
+        )
+        spec.exit_code(
+            510,
+            'ERROR_NOT_RELAXED',
+            message='not relaxed after settings.max_steps steps: {names}; allow more. The outputs hold all numbers',
+        )
+
+    @staticmethod
+    def _validate_references(node: Dict, _: Any) -> str | None:
+        for name, values in node.get_dict().items():
+            if not isinstance(values, dict):
+                return f'{name}: {values!r} is no group of references; see `PropertyReference`'
+            try:
+                PropertyReference.read(values)
+            except ValueError as error:
+                return f'{name}: {error}'
+        return None
+
+    @classmethod
+    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        settings = ReferenceSettings.read(inputs['settings'].get_dict())
+        for told in ([_state_task(settings)], tasks(settings, settings.lattice_constant_A)):
+            frames, runs = _planned(told, 1)
+            yield Planned('relax', runs, frames)
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, AbstractCode],
+        potentials: Mapping[str, PotentialData] | PotentialData,
+        seed: int = 0,
+        protocol: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> ProcessBuilder:
+        """A builder with the settings of a protocol.
+
+        Parameters
+        ----------
+        codes : mapping of str to Code
+            `lmp`.
+        potentials : PotentialData or mapping of str to PotentialData
+            One potential, or a committee m0, m1, …: its values are those of the first one, with the spread of all.
+        seed : int
+            Of no effect on what is measured.
+        protocol : str, optional
+            `fast`, `balanced` or `paper`.
+        overrides : dict, optional
+            Laid over the protocol: `settings`, `references`, `atom_energy_eV`, `runs_per_job`, `limits`.
+        options : dict, optional
+            `metadata.options` of the LAMMPS jobs.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol or override.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        builder = cls._packed_builder(codes, potentials, inputs, seed, options)
+        builder.settings = Dict(inputs['settings'])
+        builder.references = Dict(inputs['references'])
+        if inputs['atom_energy_eV'] is not None:
+            builder.atom_energy_eV = Float(inputs['atom_energy_eV'])
+        return builder
+
+    @classmethod
+    def plan(cls, builder: ProcessBuilder) -> list[tuple[str, str, str]]:
+        """What would be run, for a dry run: name, how many, remark."""
+        settings = ReferenceSettings.read(builder.settings.get_dict())
+        told = tasks(settings, settings.lattice_constant_A)
+        size, counts = builder.runs_per_job.value, [len(task.atoms) for task in told]
+        return [
+            ('jobs', str(1 + -(-len(told) // size)), f'at most {size} runs each'),
+            ('runs', str(1 + len(told)), f'{min(counts)} to {max(counts)} atoms, at most {settings.max_steps} steps'),
+            ('volumes', str(settings.n_eos), 'of the equation of state, in one run'),
+        ]
+
+    def _n_members(self) -> Int:
+        return Int(len(self.inputs.potentials))
+
+    def run_states(self) -> Any:
+        """Go through the volumes of the equation of state."""
+        plan = plan_states(self.inputs.settings, self.inputs.seed)
+        return self.submit_runs('states', plan['structures'], plan['settings'])
+
+    def run_properties(self) -> Any:
+        """Build everything else at the lattice constant found, and run it."""
+        states = fit_states(self.inputs.settings, self._n_members(), **outputs_of(dict(self.ctx.states)))
+        self.ctx.fits = states
+        cause = states.get_dict().get('cause')
+        if cause is not None:
+            self.attach_flags()
+            if states['is_failed']:
+                return self.exit_codes.ERROR_JOB_FAILED.format(causes=f'equation of state: {cause}')
+            return self.exit_codes.ERROR_NO_MINIMUM.format(cause=cause)
+        self.out('states', states)
+        self.report(f'lattice constant {states["lattice_constant_A"][0]:.4f} Å')
+        plan = plan_properties(self.inputs.settings, states, self.inputs.seed)
+        self.out('structures', plan['structures'])
+        return self.submit_runs('properties', plan['structures'], plan['settings'])
+
+    def results(self) -> ExitCode | None:
+        """Tell the properties and hold them against the references."""
+        self.attach_flags()
+        jobs = dict(self.ctx.properties)
+        nodes = outputs_of(jobs)
+        nodes |= {
+            f'frames_{name}': job.outputs.last_frames for name, job in jobs.items() if 'last_frames' in job.outputs
+        }
+        if 'atom_energy_eV' in self.inputs:
+            nodes['atom_energy_eV'] = self.inputs.atom_energy_eV
+        told = tell_properties(
+            self.inputs.settings,
+            self.inputs.references,
+            self.ctx.fits,
+            self.inputs.potentials[min(self.inputs.potentials, key=lambda name: (len(name), name))],
+            self._n_members(),
+            **nodes,
+        )
+        for name, node in told.items():
+            self.out(name, node)
+        properties = told['properties'].get_dict()
+        if properties['failed']:
+            causes = '; '.join(f'{name}: {cause}' for name, cause in properties['failed'].items())
+            return self.exit_codes.ERROR_JOB_FAILED.format(causes=causes)
+        if properties['not_relaxed']:
+            return self.exit_codes.ERROR_NOT_RELAXED.format(names=', '.join(properties['not_relaxed']))
+        return None
