@@ -27,14 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from .dendrites import Dendrite, DendriteAnalysisSettings, column_tops_A, slice_widths
-
-#: Unit and meaning of what `Contacts.arrays` gives.
-CONTACT_QUANTITIES: dict[str, tuple[str, str]] = {
-    'pair_joined': ('', 'whether the two dendrites of the pair are one: 1 yes, 0 no'),
-    'pair_neck_share': ('', 'narrowest cross-section between the axes of the pair by the smaller one at an axis'),
-    'pair_meets_image': ('', 'whether the largest dendrite meets its image through the side of the cell: 1 yes, 0 no'),
-    'column_roughness_A': ('Å', 'standard deviation of the heights to which columns are filled from below'),
-}
+from .results import CONTACT_QUANTITIES
 
 
 class ContactSettings(BaseModel):
@@ -176,12 +169,8 @@ class Contacts:
 
     def arrays(self) -> dict[str, NDArray]:
         """By frame, as in `CONTACT_QUANTITIES`: (n_frames,) each."""
-        return {
-            'pair_joined': np.array(self._joined, dtype=float),
-            'pair_neck_share': np.array(self._necks),
-            'pair_meets_image': np.array(self._meets, dtype=float),
-            'column_roughness_A': np.array(self._roughness),
-        }
+        columns = (self._joined, self._necks, self._meets, self._roughness)
+        return {name: np.array(column, float) for name, column in zip(CONTACT_QUANTITIES, columns, strict=True)}
 
     def result(self) -> ContactResult:
         """When what happened."""

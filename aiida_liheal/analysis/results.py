@@ -16,6 +16,27 @@ SNAPSHOTS_FILE = 'snapshots.npz'
 MOBILITY_FILE = 'mobility.npz'
 SUMMARY_FILE = 'summary.json'
 
+#: Unit and meaning of what `dendrite_row` gives; all are of the dendrite with the most atoms.
+DENDRITE_QUANTITIES: dict[str, tuple[str, str]] = {
+    'dendrites': ('', 'dendrites that stand on the substrate'),
+    'dendrite_atoms': ('', 'atoms of the largest dendrite'),
+    'dendrite_height_A': ('Å', 'height of the largest dendrite above what it stands on'),
+    'dendrite_bottom_A': ('Å', 'width of the largest dendrite at 1 nm'),
+    'dendrite_top_A': ('Å', 'mean width of the largest dendrite from 0.8 to 0.9 of its height'),
+    'dendrite_widest_A': ('Å', 'largest width of the largest dendrite'),
+    'dendrite_overhang': ('', 'largest width less that at 1 nm, by that at 1 nm'),
+    'dendrite_form': ('', 'form of the largest dendrite: 0 none or too small, 1 needle, 2 mushroom, 3 hemisphere'),
+    'dendrite_tilt_deg': ('°', 'angle between the axis of the largest dendrite and the normal'),
+    'dendrite_arms': ('', 'arms of the largest dendrite beside each other'),
+    'dendrite_kinks': ('', 'kinks of the centre line of the largest dendrite'),
+}
+#: Unit and meaning of what `Contacts.arrays` gives.
+CONTACT_QUANTITIES: dict[str, tuple[str, str]] = {
+    'pair_joined': ('', 'whether the two dendrites of the pair are one: 1 yes, 0 no'),
+    'pair_neck_share': ('', 'narrowest cross-section between the axes of the pair by the smaller one at an axis'),
+    'pair_meets_image': ('', 'whether the largest dendrite meets its image through the side of the cell: 1 yes, 0 no'),
+    'column_roughness_A': ('Å', 'standard deviation of the heights to which columns are filled from below'),
+}
 #: Unit and meaning of every array of `series`, `profiles` and `mobility`.
 QUANTITIES: dict[str, tuple[str, str]] = {
     'step': ('', 'MD step'),
@@ -51,6 +72,8 @@ QUANTITIES: dict[str, tuple[str, str]] = {
         'roughness of the surface, corrugation of its atoms included: 0.3-0.4 on a flat (100) of Li',
     ),
     'defect_depth_A': ('Å', 'depth of the deepest defect of the surface, mean of three lines; 0: no defect that deep'),
+    **DENDRITE_QUANTITIES,
+    **CONTACT_QUANTITIES,
     'height_A': ('Å', 'middle of a slice along the height'),
     'atoms': ('', 'mean number of atoms in a slice'),
     'density_g_per_cm3': ('g/cm^3', 'density of a slice'),

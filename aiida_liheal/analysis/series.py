@@ -10,13 +10,15 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ovito
 from numpy.typing import NDArray
 from ovito.data import DataCollection
 
+from .contacts import Contacts
+from .dendrites import Dendrite, DendriteAnalysisSettings, dendrite_row, find_dendrites, ground_level_A
 from .flux import Landings, local_current
 from .mobility import Mobility
 from .phases import STRUCTURES, atoms_inside, averaged_positions, neighbour_counts, shares, structure_types
@@ -24,11 +26,13 @@ from .profiles import HeightProfile, Slices, film_height_A, sum_slices, temperat
 from .results import QUANTITIES, AnalysisResult
 from .settings import AnalysisSettings
 from .sites import sites_of
-from .surface import HeightMap, defect_depth, height_map
+from .surface import HeightMap, corrugation_A, defect_depth, height_map
 from .trajectory import Frame, Reader, Trajectory
 from .vacuum import atoms_in_flight, heights, open_at_vacuum
 from .voids import Voids, healed_at_ps, measure_voids
 
+#: Facets whose ideal surface is a baseline of the roughness.
+_FACETS: tuple[Literal['100', '110', '111'], ...] = ('100', '110', '111')
 #: Atoms this close to one of a surface are not «inside»: between the first two bcc shells, in lattice constants.
 SURFACE_REACH = (3**0.5 / 2 + 1) / 2
 
@@ -92,6 +96,8 @@ class _Plan:
     first: int
     last: int
     profile_from: int
+    #: Height z in Å of the highest layer that dendrites stand on; None: they are not looked for.
+    ground_A: float | None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,33 @@ class _Measured:
     landed: tuple[NDArray, NDArray]
     #: Positions, cell, periodic directions and atoms in flight, for mobility.
     places: tuple[NDArray, NDArray, NDArray, NDArray] | None
+    dendrites: _Standing | None
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """The dendrites of a frame, and what they were found in."""
+
+    ids: NDArray
+    positions: NDArray
+    cell: NDArray
+    pbc: NDArray
+    matter: NDArray
+    found: tuple[Dendrite, ...]
+
+    @classmethod
+    def of(cls, frame: Frame, opened: DataCollection, matter: NDArray, plan: _Plan) -> _Standing:
+        positions = np.array(opened.particles.positions)
+        pbc = np.array(opened.cell.pbc, dtype=bool)
+        settings = _dendrite_settings(plan.settings)
+        found = find_dendrites(positions, frame.cell, pbc, matter, plan.ground_A, settings)
+        return cls(frame.ids, positions, frame.cell, pbc, matter, found)
+
+
+def _dendrite_settings(settings: AnalysisSettings) -> DendriteAnalysisSettings:
+    return DendriteAnalysisSettings(
+        lattice_constant_A=settings.lattice_constant_A, cluster_cutoff_A=settings.flight_cutoff_A
+    )
 
 
 @dataclass(frozen=True)
@@ -215,8 +248,13 @@ def _measure(plan: _Plan, index: int, window: Sequence[Frame]) -> _Measured:
     if settings.measure_mobility and time_ps >= settings.mobility_from_ps:
         places = (frame.positions, frame.cell, frame.pbc, ~matter)
     volumes = None if surfaces is None else surfaces.voids.volumes_A3
+    standing = None
+    if plan.ground_A is not None:
+        standing = _Standing.of(frame, opened, matter, plan)
+        row |= dendrite_row(standing.found)
     landed = matter & ~np.isin(frame.ids, plan.start_ids)
-    return _Measured(row, volumes, slices, snapshot, (frame.ids[landed], frame.positions[landed]), places)
+    come = (frame.ids[landed], frame.positions[landed])
+    return _Measured(row, volumes, slices, snapshot, come, places, standing)
 
 
 def _top_of(opened: DataCollection, matter: NDArray, settings: AnalysisSettings) -> HeightMap | None:
@@ -292,6 +330,12 @@ class _Run:
         is_fixed = np.zeros(len(start), dtype=bool)
         if settings.fixed_below_A is not None:
             is_fixed = heights(opened) < settings.fixed_below_A
+        ground = None
+        self.contacts: Contacts | None = None
+        if settings.measure_dendrites:
+            standing = _dendrite_settings(settings)
+            self.contacts = Contacts(dendrites=standing)
+            ground = ground_level_A(np.array(opened.particles.positions), start.cell, matter, standing)
         self.plan = _Plan(
             settings,
             trajectory,
@@ -301,7 +345,9 @@ class _Run:
             first=picked[0],
             last=picked[-1],
             profile_from=picked[-settings.profile_frames :][0],
+            ground_A=ground,
         )
+        self.dendrites: list[dict[str, Any]] = []
         self.landings = Landings()
         self.cell, self.origin = start.cell, start.origin
         self.mobility: Mobility | None = None
@@ -330,6 +376,10 @@ class _Run:
             self.profile.add(frame.slices)
         if self.mobility is not None and frame.places is not None:
             self.mobility.add(*frame.places)
+        if self.contacts is not None and (there := frame.dendrites) is not None:
+            where = (there.positions, there.cell, there.pbc, there.matter)
+            self.contacts.add(frame.row['time_ps'], there.ids, *where, there.found)
+            self.dendrites = [dendrite.summary() for dendrite in there.found]
         self.snapshots |= frame.snapshot
         ids, places = frame.landed
         self.landings.add(frame.row['time_ps'], ids, places, np.zeros(len(ids), dtype=bool))
@@ -337,11 +387,16 @@ class _Run:
     def result(self, trajectory: Trajectory) -> AnalysisResult:
         names = [name for name in self.rows[0] if all(name in row for row in self.rows)]
         series = {name: np.array([row[name] for row in self.rows]) for name in names}
+        if self.contacts is not None:
+            series |= self.contacts.arrays()
         # a quantity that no frame has, such as the height of a film without a surface, is absent
         series = {name: array for name, array in series.items() if not np.isnan(array.astype(float)).all()}
         profiles = self.profile.arrays()
         mobility = {} if self.mobility is None else self.mobility.arrays()
         summary = self._summary(trajectory, series, profiles)
+        if self.contacts is not None:
+            summary['dendrites'] = self.dendrites
+            summary['contacts'] = self.contacts.result().summary()
         if self.mobility is not None:
             summary['mobility'] = self.mobility.summary()
             summary['units'] |= {name: QUANTITIES[name][0] for name in mobility if QUANTITIES[name][0]}
@@ -367,6 +422,11 @@ class _Run:
             'atoms_inside': len(self.plan.inside_ids),
             'atoms_fixed': len(self.plan.fixed_ids),
             'healed_at_ps': healed,
+            'roughness_baseline_A': {
+                facet: corrugation_A(facet, settings.lattice_constant_A, *2 * [settings.atom_radius_A])
+                for facet in _FACETS
+                if 'roughness_A' in series
+            },
             'local_current': self._local_current(),
             'void_volumes_A3': {
                 name: self.void_volumes_A3[number].tolist()

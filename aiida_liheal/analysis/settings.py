@@ -108,6 +108,14 @@ class AnalysisSettings(BaseModel):
         ),
     )
 
+    measure_dendrites: bool = Field(
+        default=False,
+        description=(
+            'measure what stands on the highest layer of the first frame: height, widths, form, tilt, arms and kinks '
+            'of dendrites, and when a pair of them touches and fuses; needs an orthorhombic cell with the substrate '
+            'below'
+        ),
+    )
     measure_mobility: bool = Field(
         default=False,
         description='measure the mean square displacement and D of surface and bulk; needs a constant cell',

@@ -230,6 +230,59 @@ def test_what_is_wrong_comes_back_from_a_worker():
     assert (error.cause, str(error)) == ('damaged', 'the words')
 
 
+def pillars(folder: Path) -> Path:
+    """Two walls on a substrate, 32 Å high, that a bridge joins in the third of five frames."""
+    tall = slab(24, 24)[:]
+    tall = tall[tall.positions[:, 1] < 4 * A]
+    tall.cell[1, 1] = 4 * A
+    x, z = tall.positions[:, 0] / A, tall.positions[:, 2] / A
+    walls = ((x > 3.9) & (x < 8)) | ((x > 13.9) & (x < 18))
+    bridge = (x >= 7.9) & (x < 14) & (z > 5)
+    apart = tall[(z < 2.9) | walls]
+    joined = tall[(z < 2.9) | walls | bridge]
+    return write_dump(folder / 'walls.dump', *[dump_text(1000 * i, joined if i > 1 else apart) for i in range(5)])
+
+
+def test_dendrites_of_a_run(tmp_path):
+    """Off by default; on, a pair is measured, followed, and seen to touch in the third frame."""
+    path = pillars(tmp_path)
+    plain = analyse_trajectory([path])
+    assert not any('dendrite' in name or 'pair' in name for name in (*plain.series, *plain.summary))
+    result = analyse_trajectory([path], AnalysisSettings(measure_dendrites=True))
+    series, summary = result.series, result.summary
+    assert series['dendrites'].tolist() == [2, 2, 1, 1, 1]
+    # from the substrate at 2.5 to the top at 11.5 lattice constants
+    assert series['dendrite_height_A'] == pytest.approx(np.full(5, 9 * A), abs=0.1)
+    assert series['dendrite_bottom_A'][:2] == pytest.approx(np.full(2, 4 * A), abs=0.3 * A)
+    assert series['pair_joined'].tolist() == [0, 0, 1, 1, 1]
+    assert summary['contacts']['contact_ps'] == 2.0
+    assert len(summary['contacts']['pair']) == 2
+    assert [one['atoms'] for one in summary['dendrites']] == [series['dendrite_atoms'][-1]]
+    assert set(series) <= set(QUANTITIES)
+    assert summary['units']['dendrite_height_A'] == 'Å'
+    json.dumps(summary, allow_nan=False)
+
+
+def test_dendrites_need_an_orthorhombic_cell(tmp_path):
+    text = dump_text(0, slab(4, 8)).replace('BOX BOUNDS pp pp ff', 'BOX BOUNDS xy xz yz pp pp ff')
+    text = text.replace('0.0 14.04\n0.0 14.04', '0.0 17.04 3.0\n0.0 14.04 0.0', 1)
+    head, tail = text.split('ITEM: ATOMS')
+    path = write_dump(tmp_path / 'tilted.dump', head.rstrip('\n') + ' 0.0\nITEM: ATOMS' + tail)
+    with pytest.raises(ValueError, match='orthorhombic'):
+        analyse_trajectory([path], AnalysisSettings(measure_dendrites=True))
+
+
+def test_roughness_has_its_baseline(tmp_path):
+    """An ideal flat (100) slab is as rough as the baseline of its facet says, to the coarseness of a fine grid."""
+    path = write_dump(tmp_path / 'flat.dump', dump_text(0, slab(6, 8)))
+    result = analyse_trajectory([path], AnalysisSettings(surface_spacing_A=0.2))
+    assert result.series['roughness_A'] == pytest.approx([result.summary['roughness_baseline_A']['100']], rel=0.1)
+    assert result.series['defect_depth_A'].tolist() == [0.0]
+    bulk = analyse_trajectory([write_dump(tmp_path / 'bulk.dump', dump_text(0, crystal(4)))])
+    assert 'roughness_A' not in bulk.series
+    assert bulk.summary['roughness_baseline_A'] == {}
+
+
 def test_result_files(tmp_path):
     result = analyse_trajectory([deposition(tmp_path)])
     save_result(result, tmp_path)
