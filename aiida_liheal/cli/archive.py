@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils import echo
 
 from aiida_liheal.cli.params import fail, load, with_profile
+from aiida_liheal.cli.paths import replace_paths
 
 __all__ = ('Contents', 'archive', 'make_archive', 'read_archive')
 
@@ -48,19 +49,27 @@ class Contents:
     aiida_version: str
 
 
-def make_archive(node: Any, path: Path) -> Contents:
+def make_archive(node: Any, path: Path, replaced_paths: Mapping[str, str] | None = None) -> Contents:
     """Write a process with its provenance; what is there is replaced when the new file is whole and was checked.
+
+    With `replaced_paths`, beginnings of paths are written as others (see `replace_paths`).
 
     Raises
     ------
     ArchiveError
-        If the archive would hold licensed text; nothing is left behind then.
+        If the archive would hold licensed text, or a path cannot be replaced; nothing is left behind then.
     """
     from aiida.tools.archive import create_archive
 
-    part = path.with_name(f'.{path.name}.part')
+    part, other = (path.with_name(f'.{path.name}.{ending}') for ending in ('part', 'replaced'))
     try:
         create_archive([node], part, overwrite=True)
+        if replaced_paths:
+            try:
+                replace_paths(part, other, replaced_paths)
+            except ValueError as error:
+                raise ArchiveError(f'not written: {error}') from error
+            other.replace(part)
         contents = read_archive(part)
         if contents.licensed:
             raise ArchiveError(
@@ -70,6 +79,7 @@ def make_archive(node: Any, path: Path) -> Contents:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
     return contents
 
 
@@ -134,8 +144,16 @@ def archive() -> None:
     required=True,
     help='The file to write, by custom ending in .aiida; one that is there is replaced.',
 )
+@click.option(
+    '--replace-path',
+    'replaced',
+    multiple=True,
+    metavar='OLD=NEW',
+    help='Write paths that begin with OLD, such as your home folder, as beginning with NEW: for an archive that is '
+    'published. May be given several times.',
+)
 @with_profile
-def create(process: str, output: Path) -> None:
+def create(process: str, output: Path, replaced: tuple[str, ...]) -> None:
     """Write a process with all that it took and made. Trajectories stay where they are."""
     from aiida.orm import ProcessNode
 
@@ -144,8 +162,11 @@ def create(process: str, output: Path) -> None:
         fail(f'process {node.pk} is not over yet ({node.process_state}); an archive holds ended processes only')
     if not output.absolute().parent.is_dir():
         fail(f'{output}: there is no folder {output.absolute().parent}')
+    for pair in replaced:
+        if '=' not in pair:
+            fail(f'--replace-path {pair}: needed is OLD=NEW, two absolute paths')
     try:
-        contents = make_archive(node, output)
+        contents = make_archive(node, output, dict(pair.split('=', 1) for pair in replaced))
     except ArchiveError as error:
         fail(str(error))
     size = output.stat().st_size / 1e6

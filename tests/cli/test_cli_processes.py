@@ -12,6 +12,7 @@ from trees import code, give, localhost, process, quickstart, some_frames
 
 from aiida_liheal.cli import archive
 from aiida_liheal.cli.progress import Progress, job_progress
+from aiida_liheal.data.frames import FramesData
 
 
 def dump(path, n_frames=2, cut=0):
@@ -206,6 +207,48 @@ def test_archive_holds_the_root_and_its_provenance(invoke, aiida_profile_clean, 
     get_manager().reset_profile()
     import_archive(path)
     assert len(load_node(uuid)) == n_frames
+
+
+def test_paths_in_an_archive_are_replaced(invoke, aiida_profile_clean, aiida_localhost, tmp_path):
+    """In the database and in files, which are found under their new keys; data that are no text stay as they were."""
+    from aiida.manage import get_manager
+    from aiida.orm import FolderData, load_node
+    from aiida.tools.archive import import_archive
+
+    root = process(WorkChainNode, 'LabelWorkChain', 'liheal.label')
+    job = process(CalcJobNode, 'GpawCalculation', 'liheal.gpaw', root, 'b000', {'code': code(aiida_localhost)})
+    retrieved, shard = FolderData(), FramesData(some_frames())
+    retrieved.base.repository.put_object_from_bytes(b'#!/bin/bash\n/home/jane/bin/lmp < in.lmp\n', 'submit.sh')
+    retrieved.base.attributes.set('where', '/home/jane/scratch/17')
+    give(job, retrieved=retrieved, frames=shard)
+    job.seal()
+    root.seal()
+    path = tmp_path / 'chain.aiida'
+    paths = ('--replace-path', '/home/jane=/home/user', '--replace-path', '/home/jane/scratch=/scratch')
+    status, output = invoke('archive', 'create', root.pk, '-o', path, *paths)
+    assert status == 0, output
+    assert [file.name for file in tmp_path.iterdir()] == ['chain.aiida']
+    status, output = invoke('archive', 'check', path)
+    assert status == 0, output
+    uuids, positions = (retrieved.uuid, shard.uuid), shard.get_frames().positions
+    get_manager().get_profile_storage()._clear()
+    get_manager().reset_profile()
+    import_archive(path)
+    retrieved, shard = (load_node(uuid) for uuid in uuids)
+    assert retrieved.base.attributes.get('where') == '/scratch/17'
+    assert retrieved.base.repository.get_object_content('submit.sh') == '#!/bin/bash\n/home/user/bin/lmp < in.lmp\n'
+    assert (shard.get_frames().positions == positions).all()
+
+
+@pytest.mark.parametrize(
+    ('pair', 'part'),
+    [('/home/jane', 'needed is OLD=NEW'), ('jane=/x', "'jane': needed is an"), ('/=/x', "'/': needed is an")],
+)
+def test_replacing_what_is_no_path(invoke, healed, tmp_path, pair, part):
+    status, output = invoke('archive', 'create', healed.pk, '-o', tmp_path / 'x.aiida', '--replace-path', pair)
+    assert status == 1
+    assert part in output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_archive_of_a_running_process_is_refused(invoke, aiida_profile_clean, tmp_path):
