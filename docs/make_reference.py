@@ -36,7 +36,7 @@ What AiiDA itself gives to every process is left out: `code` of a job; `metadata
 
 def models() -> dict[type[BaseModel], str]:
     """Every model of settings, with the places where it is used."""
-    from aiida_liheal.analysis.settings import AnalysisSettings
+    from aiida_liheal.analysis.settings import AnalysisSettings, ContactSettings, DendriteAnalysisSettings
     from aiida_liheal.analysis.validation import Limit, PropertyReference, ReferenceValue
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.gpaw import GpawSettings
@@ -80,6 +80,8 @@ def models() -> dict[type[BaseModel], str]:
         SlopeSettings: '`crystal` of shape `slope`',
         HealSettings: '`settings` of `liheal.heal` (without `seed`)',
         AnalysisSettings: '`settings` of `liheal.analyse`; `analysis` in the overrides of `deposit` and `heal`',
+        DendriteAnalysisSettings: '`dendrites` of `AnalysisSettings`',
+        ContactSettings: '`contacts` of `AnalysisSettings`',
         ValleyRunSettings: '`settings` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         SlideSettings: '`slide` of `liheal.valley` (without `seed` and `fixed_below_A`)',
         DiffuseSettings: '`settings` of `liheal.diffuse` (without `seed` and `temperature_K`)',

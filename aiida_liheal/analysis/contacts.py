@@ -24,35 +24,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from .dendrites import Dendrite, DendriteAnalysisSettings, column_tops_A, slice_widths
 from .results import CONTACT_QUANTITIES
-
-
-class ContactSettings(BaseModel):
-    """When a pair of dendrites counts as joined, fused and gone."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
-
-    stays_for_ps: float = Field(
-        default=1.0, ge=0.0, description='time in ps, up to the end, for which a state must last to be told'
-    )
-    pair_min_height_A: float = Field(
-        default=10.0, gt=0.0, description='lower dendrites in Å are not taken for one of the pair'
-    )
-    fused_share: float = Field(
-        default=0.8,
-        gt=0.0,
-        le=1.0,
-        description='share of the smaller cross-section at the axes that the narrowest one between them has when fused',
-    )
-    flat_share: float = Field(
-        default=0.2, gt=0.0, lt=1.0, description='share of its largest value that the roughness of a flat surface has'
-    )
-    flat_roughness_A: float = Field(
-        default=1.0, ge=0.0, description='surfaces less rough than this in Å are flat, whatever they were before'
-    )
+from .settings import ContactSettings
 
 
 @dataclass(frozen=True)

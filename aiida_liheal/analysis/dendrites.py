@@ -20,128 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import CutoffNeighborFinder, DataCollection
 from ovito.modifiers import ClusterAnalysisModifier
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .results import DENDRITE_QUANTITIES
+from .results import DENDRITE_QUANTITIES, DEPOSIT_QUANTITIES
+from .settings import DendriteAnalysisSettings
 
 Form = Literal['needle', 'mushroom', 'hemisphere', 'none']
 
 #: Forms in the order of their numbers in `dendrite_form`.
 FORMS: tuple[Form, ...] = ('none', 'needle', 'mushroom', 'hemisphere')
-
-#: Unit and meaning of what `deposit_row` gives, of any deposit, be it too low for a dendrite.
-DEPOSIT_QUANTITIES: dict[str, tuple[str, str]] = {
-    'deposit_atoms': ('', 'atoms that have landed above the surface of the substrate at the start'),
-    'deposit_height_A': ('Å', 'highest place of the deposit above the surface of the substrate at the start'),
-    'deposit_width_A': ('Å', 'width of a bar, or diameter of a disc, that is spread out as the deposit is'),
-}
-
-
-class DendriteAnalysisSettings(BaseModel):
-    """What counts as a dendrite and as each of its forms; the defaults are for lithium at the paper's cells."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
-
-    lattice_constant_A: float = Field(default=3.51, gt=1.0, lt=10.0, description='bcc lattice constant in Å')
-    cluster_cutoff_A: float | None = Field(
-        default=None,
-        gt=0.0,
-        description='atoms this close in Å are of one piece; none given: 1.207 lattice constants',
-    )
-    bare_share: float = Field(
-        default=0.1,
-        gt=0.0,
-        lt=0.5,
-        description='share of the area, at most, that lies lower than the level that dendrites stand on, which is '
-        'looked for if it is not given; a larger share must be bare of dendrites',
-    )
-    slice_A: float = Field(default=3.5, ge=1.0, le=20.0, description='thickness in Å of the slices that have a width')
-    join_height_A: float = Field(
-        default=3.5,
-        ge=0.0,
-        description='atoms up to this height in Å above the substrate join no dendrites: islands of a layer or two '
-        'lie there',
-    )
-    min_height_A: float = Field(default=7.0, gt=0.0, description='lower ones in Å are no dendrites')
-    min_atoms: int = Field(default=10, ge=4, description='clusters of fewer atoms above join_height_A are no dendrites')
-    quasi_2d_below_A: float = Field(
-        default=25.0,
-        ge=0.0,
-        description='in cells shorter than this along y, in Å, dendrites are walls along y and widths are those along '
-        'x; in others they are round and widths are diameters',
-    )
-    bottom_at_A: float = Field(default=10.0, gt=0.0, description='height in Å at which D_bottom is measured')
-    top_range: tuple[float, float] = Field(
-        default=(0.8, 0.9), description='from and to, as shares of the height, where D_top is measured'
-    )
-    mushroom_overhang: float = Field(
-        default=0.3, gt=0.0, description='least overhang (W_max - D_bottom) / D_bottom of a mushroom'
-    )
-    mushroom_widest_above: float = Field(
-        default=0.5, gt=0.0, lt=1.0, description='the widest part of a mushroom lies above this share of its height'
-    )
-    needle_aspect: float = Field(default=1.5, gt=0.0, description='least height / D_bottom of a needle')
-    form_from_height_A: float = Field(
-        default=20.0,
-        gt=0.0,
-        description='dendrites lower than this in Å are too small to have a bottom, an overhang and a form',
-    )
-    form_from_width_A: float = Field(
-        default=8.8,
-        gt=0.0,
-        description='dendrites with a D_bottom below this in Å, five rows of atoms, are too small to have a form: a '
-        'row more or less would change it',
-    )
-    arm_atoms: int = Field(default=4, ge=1, description='pieces of a slice with fewer atoms are no arms')
-    kink_angle_deg: float = Field(
-        default=30.0, gt=0.0, lt=180.0, description='least change of direction in degrees that is a kink'
-    )
-    kink_segment_A: float = Field(
-        default=14.0,
-        gt=0.0,
-        description='length in Å of the two pieces of the centre line, below and above, whose directions are compared',
-    )
-
-    @model_validator(mode='after')
-    def _consistent(self) -> Self:
-        if not 0 < self.top_range[0] < self.top_range[1] <= 1:
-            raise ValueError(
-                f'top_range is {self.top_range}; it must be two rising shares of the height, above 0 and up to 1'
-            )
-        if self.cutoff_A < math.sqrt(3) / 2 * self.lattice_constant_A:
-            raise ValueError(
-                f'cluster_cutoff_A is {self.cluster_cutoff_A} Å; it must be at least the distance of nearest '
-                f'neighbours, {math.sqrt(3) / 2 * self.lattice_constant_A:.3f} Å'
-            )
-        if self.min_height_A <= self.join_height_A:
-            raise ValueError(
-                f'min_height_A is {self.min_height_A} Å; it must be more than join_height_A, {self.join_height_A} Å'
-            )
-        if self.form_from_height_A <= self.bottom_at_A:
-            raise ValueError(
-                f'form_from_height_A is {self.form_from_height_A} Å; it must be more than bottom_at_A, '
-                f'{self.bottom_at_A} Å'
-            )
-        if self.bottom_at_A <= self.join_height_A:
-            raise ValueError(
-                f'bottom_at_A is {self.bottom_at_A} Å; it must be more than join_height_A, {self.join_height_A} Å'
-            )
-        if self.kink_segment_A < 2 * self.slice_A:
-            raise ValueError(
-                f'kink_segment_A is {self.kink_segment_A} Å; it must be at least two slices, {2 * self.slice_A} Å'
-            )
-        return self
-
-    @property
-    def cutoff_A(self) -> float:  # noqa: N802
-        """Distance in Å below which two atoms are of one piece; by default between second and third bcc shell."""
-        return self.cluster_cutoff_A if self.cluster_cutoff_A is not None else 1.207 * self.lattice_constant_A
 
 
 @dataclass(frozen=True)
@@ -423,7 +315,7 @@ def deposit_row(
     lengths = _lengths(cell_A)
     points = positions_A[matter]
     above = points[points[:, 2] > surface_A + settings.lattice_constant_A / 4, :2]
-    row = {'deposit_atoms': float(len(above)), 'deposit_height_A': 0.0, 'deposit_width_A': math.nan}
+    row = dict.fromkeys(DEPOSIT_QUANTITIES, 0.0) | {'deposit_atoms': float(len(above)), 'deposit_width_A': math.nan}
     if not len(above):
         return row
     row['deposit_height_A'] = max(0.0, float(column_tops_A(points, lengths, settings).max()) - surface_A)

@@ -16,6 +16,12 @@ SNAPSHOTS_FILE = 'snapshots.npz'
 MOBILITY_FILE = 'mobility.npz'
 SUMMARY_FILE = 'summary.json'
 
+#: Unit and meaning of what `deposit_row` gives, of any deposit, be it too low for a dendrite.
+DEPOSIT_QUANTITIES: dict[str, tuple[str, str]] = {
+    'deposit_atoms': ('', 'atoms that have landed above the surface of the substrate at the start'),
+    'deposit_height_A': ('Å', 'highest place of the deposit above the surface of the substrate at the start'),
+    'deposit_width_A': ('Å', 'width of a bar, or diameter of a disc, that is spread out as the deposit is'),
+}
 #: Unit and meaning of what `dendrite_row` gives; all are of the dendrite with the most atoms.
 DENDRITE_QUANTITIES: dict[str, tuple[str, str]] = {
     'dendrites': ('', 'dendrites that stand on the substrate'),
@@ -72,6 +78,7 @@ QUANTITIES: dict[str, tuple[str, str]] = {
         'roughness of the surface, corrugation of its atoms included: 0.3-0.4 on a flat (100) of Li',
     ),
     'defect_depth_A': ('Å', 'depth of the deepest defect of the surface, mean of three lines; 0: no defect that deep'),
+    **DEPOSIT_QUANTITIES,
     **DENDRITE_QUANTITIES,
     **CONTACT_QUANTITIES,
     'height_A': ('Å', 'middle of a slice along the height'),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ovito.data import DataCollection
 
 from .contacts import Contacts
-from .dendrites import Dendrite, DendriteAnalysisSettings, dendrite_row, find_dendrites, ground_level_A
+from .dendrites import Dendrite, dendrite_row, deposit_row, find_dendrites, ground_level_A
 from .flux import Landings, local_current
 from .mobility import Mobility
 from .phases import STRUCTURES, atoms_inside, averaged_positions, neighbour_counts, shares, structure_types
@@ -130,15 +130,8 @@ class _Standing:
     def of(cls, frame: Frame, opened: DataCollection, matter: NDArray, plan: _Plan) -> _Standing:
         positions = np.array(opened.particles.positions)
         pbc = np.array(opened.cell.pbc, dtype=bool)
-        settings = _dendrite_settings(plan.settings)
-        found = find_dendrites(positions, frame.cell, pbc, matter, plan.ground_A, settings)
+        found = find_dendrites(positions, frame.cell, pbc, matter, plan.ground_A, plan.settings.dendrites)
         return cls(frame.ids, positions, frame.cell, pbc, matter, found)
-
-
-def _dendrite_settings(settings: AnalysisSettings) -> DendriteAnalysisSettings:
-    return DendriteAnalysisSettings(
-        lattice_constant_A=settings.lattice_constant_A, cluster_cutoff_A=settings.flight_cutoff_A
-    )
 
 
 @dataclass(frozen=True)
@@ -251,7 +244,8 @@ def _measure(plan: _Plan, index: int, window: Sequence[Frame]) -> _Measured:
     standing = None
     if plan.ground_A is not None:
         standing = _Standing.of(frame, opened, matter, plan)
-        row |= dendrite_row(standing.found)
+        where = (standing.positions, standing.cell, standing.pbc, standing.matter)
+        row |= dendrite_row(standing.found) | deposit_row(*where, plan.ground_A, settings.dendrites)
     landed = matter & ~np.isin(frame.ids, plan.start_ids)
     come = (frame.ids[landed], frame.positions[landed])
     return _Measured(row, volumes, slices, snapshot, come, places, standing)
@@ -333,9 +327,8 @@ class _Run:
         ground = None
         self.contacts: Contacts | None = None
         if settings.measure_dendrites:
-            standing = _dendrite_settings(settings)
-            self.contacts = Contacts(dendrites=standing)
-            ground = ground_level_A(np.array(opened.particles.positions), start.cell, matter, standing)
+            self.contacts = Contacts(settings.contacts, settings.dendrites)
+            ground = ground_level_A(np.array(opened.particles.positions), start.cell, matter, settings.dendrites)
         self.plan = _Plan(
             settings,
             trajectory,

@@ -255,6 +255,7 @@ def test_dendrites_of_a_run(tmp_path):
     assert series['dendrite_height_A'] == pytest.approx(np.full(5, 9 * A), abs=0.1)
     assert series['dendrite_bottom_A'][:2] == pytest.approx(np.full(2, 4 * A), abs=0.3 * A)
     assert series['pair_joined'].tolist() == [0, 0, 1, 1, 1]
+    assert series['deposit_height_A'] == pytest.approx(np.full(5, 9 * A), abs=0.1)
     assert summary['contacts']['contact_ps'] == 2.0
     assert len(summary['contacts']['pair']) == 2
     assert [one['atoms'] for one in summary['dendrites']] == [series['dendrite_atoms'][-1]]
@@ -314,6 +315,17 @@ def test_result_files(tmp_path):
 def test_settings_are_checked(settings, words):
     with pytest.raises(ValidationError, match=words):
         AnalysisSettings(**settings)
+
+
+def test_dendrites_are_of_the_same_crystal():
+    """What is not said of dendrites is that of the crystal; what is said holds, and comes back from JSON."""
+    settings = AnalysisSettings(lattice_constant_A=3.44, dendrites={'slice_A': 4.0})
+    assert (settings.dendrites.lattice_constant_A, settings.dendrites.slice_A) == (3.44, 4.0)
+    settings = AnalysisSettings(lattice_constant_A=3.44, flight_cutoff_A=4.5, dendrites={'lattice_constant_A': 3.5})
+    assert (settings.dendrites.lattice_constant_A, settings.dendrites.cluster_cutoff_A) == (3.5, 4.5)
+    assert AnalysisSettings.model_validate_json(json.dumps(settings.model_dump())) == settings
+    with pytest.raises(ValidationError, match=r'min_height_A is 2\.0 Å'):
+        AnalysisSettings(dendrites={'min_height_A': 2.0})
 
 
 def test_settings_are_json():
