@@ -20,7 +20,7 @@ from aiida_liheal.lammps.decks import check, render, validate, write_data
 from aiida_liheal.lammps.kinds import RelaxSettings
 from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import RestartableSettings, RunSettings
 from aiida_liheal.sampling.trust import TrustLevels
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
@@ -99,7 +99,7 @@ def check_restart(settings: JobSettings, step: int) -> None:
     """Refuse a step that the runs cannot go on from, with a ValueError that says what is allowed."""
     for number in range(len(settings.runs)):
         run = settings.run(number)[1]
-        if not isinstance(run, TrajectorySettings):
+        if not isinstance(run, RestartableSettings):
             raise ValueError(f'restart_step = {step}: runs of kind {settings.kind} are not gone on with')
         if not 0 <= step < run.n_steps:
             raise ValueError(f'restart_step = {step}: must be from 0 to {run.n_steps - 1}, the run ends then')

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aiida_liheal.lammps.kinds import DECKS, DeckKind
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import CHECK_EVERY, RunSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import CHECK_EVERY, RestartableSettings, RunSettings
 from aiida_liheal.sampling.seeds import derive_seed
 
 _TEMPLATES = Environment(
@@ -90,7 +90,7 @@ def render(
         raise ValueError(f'walltime_s = {walltime_s} s: must be 1 s or more')
     context = {
         'restart_every': (
-            settings.steps(settings.restart_every_ps) if isinstance(settings, TrajectorySettings) else None
+            settings.steps(settings.restart_every_ps) if isinstance(settings, RestartableSettings) else None
         ),
         # six digits are 1e-3 Å or better in cells of up to 100 nm, at half the bytes of full precision
         'dump_format': '%.6g',

@@ -45,8 +45,13 @@ class MdSettings(RunSettings):
         return self.steps(self.duration_ps)
 
 
-class TrajectorySettings(MdSettings):
-    """A run that is looked at and that can be gone on with."""
+class RestartableSettings(MdSettings):
+    """A run that can be gone on with after an interruption."""
+
+    restart_every_ps: float = Field(default=10.0, gt=0, description='time between two restart files in ps')
+
+
+class TrajectorySettings(RestartableSettings):
+    """A run that is looked at, too."""
 
     dump_every_ps: float = Field(default=1.0, gt=0, description='time between two frames of the trajectory in ps')
-    restart_every_ps: float = Field(default=10.0, gt=0, description='time between two restart files in ps')

@@ -31,7 +31,7 @@ from aiida_liheal.lammps.readers import (
     read_model_devi,
     read_values,
 )
-from aiida_liheal.lammps.settings import RunSettings, TrajectorySettings
+from aiida_liheal.lammps.settings import RestartableSettings, RunSettings
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.sampling.trust import Trust, TrustLevels, classify, count
 from aiida_liheal.structures.frames import Frames
@@ -129,7 +129,7 @@ class LammpsParser(Parser):
         scheduler = self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt'
         complaints = [self.temporary / name / 'lmp.out', folder / 'lmp.err', root / scheduler]
         record = self._status(log, run, complaints)
-        if log is not None and record['status'] == 'finished' and isinstance(run, TrajectorySettings):
+        if log is not None and record['status'] == 'finished' and isinstance(run, RestartableSettings):
             record['ended_by'] = self._ended_by(log, run, structure)
         n_start = int(self.structures.counts[structure])
         if self.limits is not None and log is not None:
@@ -174,10 +174,10 @@ class LammpsParser(Parser):
             return {**record, 'status': 'walltime' if log.walltime_reached else 'finished'}
         return {**record, 'status': 'interrupted', 'cause': cause}
 
-    def _ended_by(self, log: Log, run: TrajectorySettings, structure: int) -> str:
-        """The rule that ended a run: time, or one of those of a deposition."""
+    def _ended_by(self, log: Log, run: RestartableSettings, structure: int) -> str:
+        """The rule that ended a run: time, one of those of a deposition, or that all is frozen or molten."""
         if not isinstance(run, DepositSettings):
-            return 'time'
+            return log.halted_by or 'time'
         edges = self.structures.cells[structure]
         return run.ended_by(float(edges[0, 0] * edges[1, 1]) / 100, log.halted_by)
 
@@ -203,7 +203,7 @@ class LammpsParser(Parser):
             if stopped:
                 return {}
             # as good as broken off: without its last frame there is no balance of atoms
-            broken = isinstance(run, TrajectorySettings)
+            broken = isinstance(run, RestartableSettings)
             return {'cause': str(error), 'status': 'interrupted' if broken else record['status']}
         frame = _as_frame(atoms, number)
         if isinstance(run, RelaxSettings):

@@ -324,7 +324,7 @@ class MeltWorkChain(PackedWorkChain):
         )
         temperatures = sorted({run['temperature_K'] for run in plan['runs']})
         self.report(f'round {self.ctx.round}: {", ".join(f"{t:g}" for t in temperatures)} K')
-        return self.submit_runs(f'round_{self.ctx.round}', self.ctx.start, plan)
+        return self.submit_runs(f'round_{self.ctx.round}', self.ctx.start, plan, goes_on=True)
 
     def inspect_round(self) -> None:
         """Judge every run of the round."""

@@ -144,7 +144,8 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
             valid_type=Int,
             default=lambda: Int(100),
             validator=whole_number('runs_per_job'),
-            help='Most runs that one job does, one after another. With 1, a run that is interrupted goes on by itself.',
+            help='Most runs that one job does, one after another. MD that is alone in its job goes on by itself after '
+            'an interruption.',
         )
         spec.inputs.validator = cls._validate_inputs
         spec.output(
@@ -246,14 +247,14 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
     def submit_runs(self, key: str, structures: FramesData, settings: Dict, goes_on: bool = False) -> Any:
         """Submit the jobs that do the runs of `settings`; they come to `ctx.<key>`.
 
-        With `goes_on` and one run a job, each is a work chain that goes on with it after an interruption.
+        With `goes_on`, a run that is alone in its job is a work chain that goes on with it after an interruption.
         """
         awaited = {}
         for name, pack in sorted(pack_runs(settings, self.inputs.runs_per_job).items()):
             inputs = self.exposed_inputs(LammpsCalculation, 'lammps')
             inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': f'{key}_{name}'}
             inputs |= {'structures': structures, 'potentials': self.inputs.potentials, 'settings': pack}
-            if goes_on and self.inputs.runs_per_job.value == 1:
+            if goes_on and len(pack['runs']) == 1:
                 metadata = {'call_link_label': inputs['metadata'].pop('call_link_label')}
                 job = self.submit(MdWorkChain, lammps=inputs, metadata=metadata)
             else:

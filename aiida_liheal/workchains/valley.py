@@ -296,7 +296,7 @@ class ValleyWorkChain(PackedWorkChain):
         awaited = self.submit_runs('valleys', plan['structures'], plan['settings'])
         if 'slope' in self.inputs:
             slide = plan_slide(self.inputs.slope, self.inputs.slide, self.inputs.seed)
-            awaited |= self.submit_runs('slide', slide['structures'], slide['settings'])
+            awaited |= self.submit_runs('slide', slide['structures'], slide['settings'], goes_on=True)
         return awaited
 
     def results(self) -> ExitCode | None:

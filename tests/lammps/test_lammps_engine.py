@@ -13,6 +13,7 @@ import pytest
 from aiida_liheal.lammps.decks import validate
 from aiida_liheal.lammps.readers import atom_balance, iter_dump, lost_atoms, merge_thermo, read_log, restart_steps
 from aiida_liheal.structures.bcc import VoidCrystalSettings, bcc_bulk
+from aiida_liheal.structures.valleys import SlopeSettings
 
 pytestmark = pytest.mark.engine
 
@@ -282,3 +283,62 @@ def test_run_folder_below_the_job(run_folder, lmp):
     assert lmp(folder).returncode == 0
     assert {'log.lammps', 'traj.dump', 'restart.20', 'final.data'} <= {p.name for p in (folder / 'run_000').iterdir()}
     assert read_log(folder / 'run_000' / 'log.lammps').version.isdigit()
+
+
+def test_melting_goes_on_where_it_was(run_folder, lmp):
+    """From a restart file within the cooling, and from that of the very step at which all atoms begin to move."""
+    atoms = bcc_bulk(size=(3, 3, 10))
+    values = {'temperature_K': 400.0, 'melting_ps': 0.3, 'cooling_ps': 0.2, 'duration_ps': 0.8, 'seed': 5}
+    settings = validate('melt', {**values, 'restart_every_ps': 0.1, 'thermo_every_ps': 0.05})
+    whole = run_folder('whole', 'melt', settings, atoms)
+    assert lmp(whole).returncode == 0
+    expected = read_log(whole / 'log.lammps')
+    assert (expected.finished, expected.errors) == (True, [])
+    assert restart_steps(path.name for path in whole.iterdir()) == list(range(100, 801, 100))
+    for step in (400, 500):
+        folder = run_folder(f'from_{step}', 'melt', settings, atoms, restart_step=step)
+        shutil.copy(whole / f'restart.{step}', folder)
+        assert lmp(folder).returncode == 0
+        log = read_log(folder / 'log.lammps')
+        assert (log.finished, log.errors, log.last_step) == (True, [], 800)
+        at = {name: expected.thermo[name][expected.thermo['Step'] == step][0] for name in ('PotEng', 'Temp', 'Lz')}
+        assert {name: log.thermo[name][0] for name in at} == pytest.approx(at)
+        # half of the atoms were at 1,200 K
+        assert log.thermo['Temp'][-1] == pytest.approx(400, abs=100)
+
+
+def test_a_walltime_in_the_melting_leaves_the_crystal_held(run_folder, lmp):
+    """The restart file is that of the step: atoms of the crystal have no velocities yet, those of the melt have."""
+    atoms = bcc_bulk(size=(3, 3, 10))
+    values = {'temperature_K': 400.0, 'melting_ps': 100.0, 'duration_ps': 200.0, 'seed': 5}
+    folder = run_folder('stopped', 'melt', validate('melt', values), atoms, walltime_s=1)
+    assert lmp(folder).returncode == 0
+    log = read_log(folder / 'log.lammps')
+    assert (log.finished, log.walltime_reached) == (True, True)
+    assert 0 < log.last_step < 100_000
+    assert restart_steps(path.name for path in folder.iterdir())[-1] == log.last_step
+    final = ase.io.read(folder / 'final.data', format='lammps-data', units='metal', atom_style='atomic')
+    order = np.argsort(final.arrays['id'])
+    speed = np.linalg.norm(final.get_velocities()[order], axis=1)
+    is_crystal = atoms.positions[:, 2] < atoms.cell[2, 2] / 2 - 1e-3
+    assert (speed[is_crystal] == 0).all()
+    assert (speed[~is_crystal] > 0).all()
+
+
+def test_a_slide_goes_on(run_folder, lmp):
+    """Groups, thermostat and the unwrapped place of the atom are those of the whole run."""
+    slope = {'size': [6, 2], 'n_layers': 5, 'n_fixed_layers': 2, 'depth_A': 3.51, 'height_above_A': 10.0}
+    shape = SlopeSettings.read({**slope, 'angle_deg': 90.0, 'from_bottom_A': 4.0})
+    values = {'duration_ps': 0.4, 'restart_every_ps': 0.2, 'thermo_every_ps': 0.02, 'temperature_K': 50.0, 'seed': 5}
+    settings = validate('slide', {**values, 'fixed_below_A': shape.fixed_below_A})
+    whole = run_folder('whole', 'slide', settings, shape.build())
+    assert lmp(whole).returncode == 0
+    folder = run_folder('second', 'slide', settings, shape.build(), restart_step=200)
+    shutil.copy(whole / 'restart.200', folder)
+    assert lmp(folder).returncode == 0
+    first, log = read_log(whole / 'log.lammps').thermo, read_log(folder / 'log.lammps').thermo
+    assert log['Step'].tolist() == list(range(200, 401, 20))
+    names = ('PotEng', 'c_surface_temp', 'v_placed_x', 'v_placed_y', 'v_placed_z')
+    assert {name: log[name][0] for name in names} == pytest.approx({name: first[name][10] for name in names}, abs=1e-5)
+    # another noise from there on, the same motion
+    assert log['v_placed_z'][-1] == pytest.approx(first['v_placed_z'][-1], abs=0.5)

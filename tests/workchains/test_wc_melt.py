@@ -74,9 +74,20 @@ def test_deck_holds_one_half_while_the_other_melts(meam_potential):
     settings = validate('melt', {**SETTINGS, 'temperature_K': 400.0, 'seed': 1})
     deck = render('melt', settings, atoms, committee_spec([meam_potential])).splitlines()
     marks = ('velocity all set 0 0 0', 'fix hold crystal setforce', 'run 500', 'run 800 upto', 'unfix hold')
-    marks += ('velocity crystal create 800.0', 'fix move all nph', 'fix frozen all halt', 'run 10000 upto')
+    marks += (
+        'if "$(step) == 800" then "velocity crystal create 800.0',
+        'fix move all nph',
+        'fix frozen all halt',
+        'run 10000 upto',
+    )
     places = [next(number for number, line in enumerate(deck) if line.startswith(mark)) for mark in marks]
     assert places == sorted(places)
+    later = render('melt', settings, atoms, committee_spec([meam_potential]), restart_step=600).splitlines()
+    assert 'run 800 upto start 500 stop 800' in later
+    assert not any(line.startswith(('run 500', 'velocity', 'group')) for line in later)
+    both = render('melt', settings, atoms, committee_spec([meam_potential]), restart_step=801)
+    assert 'velocity' not in both
+    assert 'setforce' not in both
     (region,) = [line.split() for line in deck if line.startswith('region below')]
     assert int((atoms.positions[:, 2] < float(region[8])).sum()) == len(atoms) // 2
 

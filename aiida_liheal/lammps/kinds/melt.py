@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from aiida_liheal.lammps.kinds.base import DeckKind
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import MdSettings
+from aiida_liheal.lammps.settings import RestartableSettings
 
 
-class MeltSettings(MdSettings):
+class MeltSettings(RestartableSettings):
     """Half crystal, half liquid under constant pressure; the run ends early once one of them is gone.
 
     The upper half along z is melted while the lower one is held, then cooled to the temperature; then all atoms move.
