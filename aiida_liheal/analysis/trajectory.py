@@ -205,7 +205,9 @@ def _is_complete(frame: bytes) -> bool:
 
 def _open(path: Path) -> FileSource:
     try:
-        source = import_file(path, sort_particles=True).source
+        # without being told that there are more, OVITO (3.17) finds but the first frame now and then, in a process that
+        # drew a picture
+        source = import_file(path, sort_particles=True, multiple_frames=True).source
     except RuntimeError as error:
         raise TrajectoryError('damaged', f'{path}: {error}') from error
     assert isinstance(source, FileSource)  # noqa: S101 - what `import_file` makes
