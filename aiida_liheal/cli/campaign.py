@@ -42,6 +42,11 @@ __all__ = ('campaign',)
     help='Measured speed, for the estimate of hours: thousands of atoms times steps a second. If not given, that of '
     'earlier runs in the profile with the same code and potential, else that of the file.',
 )
+@click.option(
+    '--decks',
+    type=click.Path(file_okay=False, path_type=Path),
+    help='A folder, made if it is not there, for the LAMMPS input and start of every run, to be read; runs nothing.',
+)
 @common_options(['lmp', 'python'], has_protocol=False)
 def campaign(
     file: str,
@@ -49,6 +54,7 @@ def campaign(
     max_at_once: int | None,
     max_attempts: int | None,
     katom_step_per_s: float | None,
+    decks: Path | None,
     common: Any,
 ) -> None:
     """Run the series of a campaign file, or of a campaign that ships with the package: laptop, classical or paper.
@@ -73,6 +79,16 @@ def campaign(
         fail(f'{file}:\n{error}')
     keys = {name: point_key(builder) for name, (_, builder) in built.items()}
     before = earlier_runs(sorted(set(keys.values())))
+    if decks is not None:
+        from aiida_liheal.workchains.decks import write_decks
+
+        try:
+            n_runs = sum(write_decks(builder, decks / name) for name, (_, builder) in built.items())
+        except OSError as error:
+            fail(f'--decks {decks}: {error}')
+        echo.echo_success(f'wrote the LAMMPS inputs of {n_runs} runs into {decks}; nothing was stored or run')
+        if not common.dry_run:
+            return
     if common.dry_run:
         speeds = _speeds(content, common.codes['lmp'], members, katom_step_per_s)
         for line in code_rows(common.codes):

@@ -132,7 +132,7 @@ class DiffuseWorkChain(PackedWorkChain):
         return inputs
 
     @classmethod
-    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+    def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         settings = inputs['settings'].get_dict()
         validate('diffuse', settings, _ANY)
         yield Planned(

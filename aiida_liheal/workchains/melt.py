@@ -222,7 +222,7 @@ class MeltWorkChain(PackedWorkChain):
         )
 
     @classmethod
-    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+    def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         crystal = CrystalSettings.read(inputs['crystal'].get_dict())
         search = SearchSettings.read(inputs['search'].get_dict())
         given = _run(crystal, inputs['settings'].get_dict())

@@ -124,7 +124,7 @@ def members(potentials: Mapping[str, PotentialData] | PotentialData) -> dict[str
 
 
 class PackedWorkChain(ProtocolMixin, WorkChain):
-    """Many runs, few jobs. The subclasses say which runs (`_planned`) and what they show."""
+    """Many runs, few jobs. The subclasses say which runs (`planned`) and what they show."""
 
     @classmethod
     def define(cls, spec: ProcessSpec) -> None:
@@ -157,7 +157,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         spec.exit_code(310, 'ERROR_JOB_FAILED', message='{causes}; the outputs hold what there is')
 
     @classmethod
-    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+    def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         """All runs that follow from complete inputs, with any seeds. Raises ValueError saying what is wrong."""
         raise NotImplementedError
 
@@ -177,7 +177,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
                     f"action = 'stop': all of up to {size} runs of a job would be stopped for one of them; allowed is "
                     "'flag', or runs_per_job = 1"
                 )
-            for kind, runs, starts in cls._planned(inputs):
+            for kind, runs, starts in cls.planned(inputs):
                 job = JobSettings.read({'kind': kind, 'runs': runs})
                 check_runs(job, starts, potential)
                 if limits is not None:
@@ -194,7 +194,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         Raises ValueError if the inputs are wrong.
         """
         costs = []
-        for kind, runs, starts in cls._planned(builder._inputs(prune=True)):
+        for kind, runs, starts in cls.planned(builder._inputs(prune=True)):
             job = JobSettings.read({'kind': kind, 'runs': runs})
             for structure, run in map(job.run, range(len(runs))):
                 costs.append(Cost.of_run(int(starts.counts[structure]), run.n_steps))

@@ -210,7 +210,7 @@ class ValleyWorkChain(PackedWorkChain):
         )
 
     @classmethod
-    def _planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+    def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
         if ('slope' in inputs) != ('slide' in inputs):
             raise ValueError('slope and slide belong together: give both or neither')
         shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())

@@ -105,6 +105,25 @@ def test_files_that_hold_no_campaign(invoke, codes, tmp_path, text):
     assert str(path) in output
 
 
+def test_decks_to_read(invoke, codes, tmp_path, n_nodes):
+    """Every run of the paper has a deck, with what the paper says of it; nothing is stored."""
+    before = n_nodes()
+    potential = lennard_jones().store()
+    status, output = invoke('launch', 'campaign', 'paper', '--potential', potential.pk, '--decks', tmp_path / 'decks')
+    assert status == 0, output
+    decks = sorted((tmp_path / 'decks').glob('*/run_*/in.lmp'))
+    assert f'inputs of {len(decks)} runs' in output
+    assert {deck.parents[1].name for deck in decks} == {path.name for path in (tmp_path / 'decks').iterdir()}
+    assert all((deck.parent / 'start.data').is_file() for deck in decks)
+    texts = {deck.parents[1].name: deck.read_text(encoding='utf-8') for deck in decks}
+    assert all('pair_style lj/cut 6' in text for text in texts.values())
+    # «A time step of 1 fs was used in all the simulations»
+    assert {line for text in texts.values() for line in text.splitlines() if line.startswith('timestep')} == {
+        'timestep 0.001'
+    }
+    assert n_nodes() == before + 1
+
+
 def test_shipped_campaigns_go_by_name(invoke, codes, n_nodes):
     """With the shipped committee, nothing else being said."""
     potential = lennard_jones().store()
