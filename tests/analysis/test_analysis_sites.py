@@ -35,6 +35,15 @@ def test_flat_surface_has_neither_tips_nor_valleys():
     assert not found['valleys'].any()
 
 
+@pytest.mark.parametrize(('rattle', 'most'), [(0.1, 0.0), (0.3, 0.15)])
+def test_thermal_motion_makes_few_tips_and_valleys(rattle, most):
+    atoms = slab(10, 12)
+    atoms.rattle(rattle, seed=1)
+    found = sites(atoms)
+    blurred = found['tips'].sum() + found['valleys'].sum()
+    assert blurred <= most * found['surface'].sum()
+
+
 def test_an_atom_alone_is_a_tip():
     atoms = slab(6, 10)
     top = atoms.positions[:, 2].max()
