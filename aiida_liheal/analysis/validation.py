@@ -408,7 +408,7 @@ def largest_move(start: Atoms, positions_A: NDArray) -> float:
 
 def humps(energies_eV: Sequence[float]) -> bool:
     """Whether a way that is symmetric about its last point is lower there than before: a saddle split in two."""
-    return bool(max(energies_eV[:-1]) > energies_eV[-1])
+    return bool(max(energies_eV[:-1], default=-np.inf) > energies_eV[-1])
 
 
 def _reference_text(reference: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,9 @@ Facet = Annotated[str, Field(pattern='^[0-9]{3}$')]
 #: 64, 1984).
 STACKING_9R = 'ABCBCACAB'
 
+#: Atoms beyond this share of the largest distance from the way of a vacancy hold the crystal in its place.
+FAR_SHARE = 0.85
+
 
 class ReferenceSettings(Settings):
     """Sizes of the structures and deformations by which a potential is validated."""
@@ -195,7 +198,8 @@ def vacancy_path(element: str, lattice_constant_A: float, size: int, share: floa
     atoms : Atoms
         The jumping atom is the last one.
     anchors : list of int
-        The atom farthest from the middle of the way; held, it keeps the crystal from following a held jumping atom.
+        The atoms farthest from the middle of the way, the very farthest first. A jumping atom that is held off the
+        middle pushes the whole crystal; held, they keep it from following.
     """
     crystal = bcc_bulk(element, lattice_constant_A, (size, size, size))
     start, end = np.zeros(3), np.full(3, lattice_constant_A / 2)
@@ -207,7 +211,8 @@ def vacancy_path(element: str, lattice_constant_A: float, size: int, share: floa
     middle = atoms.copy()
     middle.positions[-1] = (start + end) / 2
     away = middle.get_distances(-1, range(len(middle) - 1), mic=True)
-    return atoms, [int(np.argmax(np.round(away, 6)))]
+    farthest = np.argsort(-np.round(away, 6), kind='stable')
+    return atoms, [int(index) for index in farthest if away[index] > FAR_SHARE * away.max()]
 
 
 def adatom_slab(
