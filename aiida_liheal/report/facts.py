@@ -278,6 +278,13 @@ def _simulation(step: Step) -> list[Fact]:
         found.append(Fact(stage, 'void volume', volumes, _void(analysis)))
     if stage == 'deposit' and start.get('film_height_A') is not None and end.get('film_height_A') is not None:
         found.append(Fact(stage, 'height of the film', f'{start["film_height_A"]:.1f} → {end["film_height_A"]:.1f} Å'))
+    for key, name in (('roughness_A', 'roughness of the surface'), ('defect_depth_A', 'depth of its deepest defect')):
+        if start.get(key) is not None and end.get(key) is not None:
+            found.append(Fact(stage, name, f'{start[key]:.1f} → {end[key]:.1f} Å'))
+    tips, valleys = (start.get(f'potential_energy_{site}_eV_per_atom') for site in ('tips', 'valleys'))
+    if tips is not None and valleys is not None:
+        counts = f'{start["atoms_tips"]} atoms at tips, {start["atoms_valleys"]} in valleys, at the start'
+        found.append(Fact(stage, 'energy at tips less that in valleys', f'{tips - valleys:.2f} eV', counts))
     key = share_key(end)
     if key in end and key in start:
         remark = 'a-CNA, all atoms' + (', positions averaged' if key.endswith('averaged') else '')

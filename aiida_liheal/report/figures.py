@@ -284,17 +284,26 @@ def analysis_figures(
     figures = []
     if series:
         figures.append(_shares(series))
-        wanted = [*quantities, 'potential_energy_eV_per_atom', 'temperature_K']
-        figures += [_against_time(series, name) for name in wanted if name in series]
+        wanted = [*quantities, 'roughness_A', 'defect_depth_A', 'potential_energy_eV_per_atom', 'temperature_K']
+        # a crystal without a surface has no roughness, one without voids none to close
+        known = [name for name in wanted if name in series and np.isfinite(series[name]).any()]
+        figures += [_against_time(series, name) for name in known]
+        by_site = _energies_by_site(series)
+        figures += [by_site] if by_site else []
     figures += [
         _by_height(profiles, name)
-        for name in ('density_g_per_cm3', 'temperature_K')
+        for name in ('density_g_per_cm3', 'temperature_K', 'potential_energy_eV_per_atom')
         if name in profiles and 'height_A' in profiles
     ]
-    return figures
+    shares = _shares_by_height(profiles)
+    return figures + ([shares] if shares else [])
 
 
+#: Places of atoms, from high energy to low.
+_SITES = ('tips', 'surface', 'valleys', 'bulk')
 _TITLES = {
+    'roughness_A': ('Roughness of the surface', 'roughness (Å)'),
+    'defect_depth_A': ('Depth of the deepest defect', 'depth (Å)'),
     'film_height_A': ('Growth of the film', 'mean height of the surface (Å)'),
     'n_atoms': ('Atoms in the cell', 'atoms'),
     'void_volume_A3': ('Void volume', 'volume of voids (Å³)'),
@@ -316,6 +325,8 @@ def _against_time(series: dict[str, NDArray], name: str) -> Figure:
     caption = _meaning(name)
     if name == 'n_atoms' and np.ptp(series[name]) < 8:
         plot.update_yaxes(dtick=1)
+    if name in ('roughness_A', 'defect_depth_A'):
+        plot.update_yaxes(rangemode='tozero')
     if name == 'void_volume_A3':
         plot.update_yaxes(rangemode='tozero')
         caption += ' Measured by an alpha shape, which reads high.'
@@ -332,7 +343,7 @@ def _shares(series: dict[str, NDArray]) -> Figure:
         if key not in series:
             continue
         columns[structure] = series[key]
-        if structure in ('bcc', 'other') or series[key].max() > 0.005:
+        if structure in ('bcc', 'other') or np.nanmax(series[key]) > 0.005:
             add_line(
                 plot,
                 series['time_ps'],
@@ -346,19 +357,71 @@ def _shares(series: dict[str, NDArray]) -> Figure:
     if inside in series:
         columns['bcc, atoms that began inside'] = series[inside]
         add_line(plot, series['time_ps'], series[inside], 'BCC, began<br>inside', number, '#56b4e9')
+        number += 1
+    amorphous = 'amorphous_share_averaged' if averaged else 'amorphous_share'
+    if amorphous in series and np.isfinite(series[amorphous]).any():
+        columns['other, atoms away from surfaces'] = series[amorphous]
+        add_line(plot, series['time_ps'], series[amorphous], 'other, away<br>from surfaces', number, '#1d2733')
     return Figure(
         'Crystal structure',
         'Adaptive common neighbour analysis'
         + (', positions averaged over some frames.' if averaged else ' of single frames.')
         + ' Atoms at surfaces lack neighbours and count as «other»; thermal motion lowers the share of BCC, in single '
-        'frames of a perfect crystal at 300 K to about 0.5. «Began inside»: away from surfaces and voids at the start.',
+        'frames of a perfect crystal at 300 K to about 0.5. «Began inside»: away from surfaces and voids at the start. '
+        '«Away from surfaces»: at that time; «other» among these is amorphous.',
+        plot,
+        to_csv(columns),
+    )
+
+
+def _energies_by_site(series: dict[str, NDArray]) -> Figure | None:
+    """Mean potential energy of the atoms at tips, at the surface, in valleys and in the bulk."""
+    axis = 'potential energy (eV/atom)'
+    plot = empty_plot('time (ps)', axis)
+    columns: dict[str, Any] = {'time (ps)': series['time_ps']}
+    for number, site in enumerate(_SITES):
+        values = series.get(f'potential_energy_{site}_eV_per_atom')
+        if values is not None and np.isfinite(values).any():
+            add_line(plot, series['time_ps'], values, site, number)
+            columns[f'{site} (eV/atom)'] = values
+            columns[f'{site} (atoms)'] = series[f'atoms_{site}']
+    if not plot.data:
+        return None
+    return Figure(
+        'Potential energy by place',
+        'Mean over the mobile atoms of each place; tips have 7 neighbours or fewer, valleys 11 or more, both are part '
+        'of the surface. How a model shares energy out among atoms is a matter of gauge: compare differences.',
+        plot,
+        to_csv(columns),
+    )
+
+
+def _shares_by_height(profiles: dict[str, NDArray]) -> Figure | None:
+    if 'height_A' not in profiles or share_key(profiles) not in profiles:
+        return None
+    plot = empty_plot('share of the atoms', 'height (Å)', xaxis_range=[-0.03, 1.03], hovermode='closest')
+    columns: dict[str, Any] = {'height (Å)': profiles['height_A']}
+    number = 0
+    for structure, colour in STRUCTURE_COLOURS.items():
+        values = profiles.get(share_key(profiles, structure))
+        if values is None:
+            continue
+        columns[structure] = values
+        if structure in ('bcc', 'other') or np.nanmax(values, initial=0) > 0.02:
+            name = structure if structure == 'other' else structure.upper()
+            add_line(plot, values, profiles['height_A'], name, number, colour)
+            number += 1
+    return Figure(
+        'Crystal structure by height',
+        'Slices along the height, averaged over the last analysed frames. Atoms at surfaces count as «other».',
         plot,
         to_csv(columns),
     )
 
 
 def _by_height(profiles: dict[str, NDArray], name: str) -> Figure:
-    title, axis = ('Temperature by height', 'temperature (K)') if name == 'temperature_K' else _TITLES[name]
+    title, axis = _TITLES[name]
+    title = title if title.endswith('by height') else f'{title} by height'
     plot = empty_plot(axis, 'height (Å)', showlegend=False, hovermode='closest')
     add_line(plot, profiles[name], profiles['height_A'], axis, 0)
     return Figure(

@@ -1,4 +1,7 @@
-"""Films of LAMMPS dumps, one frame in memory: GIF or MP4, by the encoder that OVITO brings."""
+"""Films of LAMMPS dumps, one frame in memory: MP4 by the encoder that OVITO brings, GIF by Pillow.
+
+OVITO writes GIF as well, but holds all pictures in memory until the end.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 
 from ovito.data import DataCollection
 from ovito.pipeline import Pipeline, PipelineSourceInterface, PythonSource
-from ovito.vis import PythonViewportOverlay, ViewportOverlayInterface
+from ovito.vis import PythonViewportOverlay, Viewport, ViewportOverlayInterface
+from PIL import GifImagePlugin, Image
 from pydantic import Field
 
 from aiida_liheal.analysis.trajectory import Trajectory
@@ -18,6 +22,7 @@ from aiida_liheal.report.scene import (
     energy_range,
     fill,
     new_viewport,
+    picture,
     renderer,
     shots,
     strip,
@@ -41,8 +46,8 @@ class FilmSettings(SceneSettings):
 class _Source(PipelineSourceInterface):
     """Hands frame after frame to OVITO; it asks for them in their order, and now and then for one twice."""
 
-    def __init__(self, begin: Callable[[], Iterator[Shot]], n_frames: int, done: Callable[[int], None]) -> None:
-        self._begin, self._n_frames, self._done = begin, n_frames, done
+    def __init__(self, begin: Callable[[], Iterator[Shot]], n_frames: int) -> None:
+        self._begin, self._n_frames = begin, n_frames
         self._shots = begin()
         self._number = -1
         self.shot: Shot
@@ -56,14 +61,13 @@ class _Source(PipelineSourceInterface):
         while self._number < frame:
             self.shot = next(self._shots)
             self._number += 1
-            self._done(self._number)
         fill(data, self.shot)
 
 
 class _Strip(ViewportOverlayInterface):
     """Draws the strip with the time of the frame that is shown."""
 
-    def __init__(self, draw: Callable[[Shot], Any], source: _Source, share: float) -> None:
+    def __init__(self, draw: Callable[[Shot], Image.Image], source: _Source, share: float) -> None:
         self._draw, self._source, self._share = draw, source, share
 
     def render(self, canvas: Any, **_: Any) -> None:
@@ -120,25 +124,63 @@ def make_film(
     height = round(min(1.6, max(0.25, view.size_A[1] / view.size_A[0])) * width / 2) * 2 + 2 * row
     viewport, scale = new_viewport(view, settings, (width, height), 2 * row)
 
-    def done(number: int) -> None:
-        if progress is not None:
-            progress(number + 1, len(wanted))
+    def begin() -> Iterator[Shot]:
+        for number, shot in enumerate(shots(trajectory, wanted, settings, limits)):
+            if progress is not None:
+                progress(number + 1, len(wanted))
+            yield shot
 
-    source = _Source(lambda: shots(trajectory, wanted, settings, limits), len(wanted), done)
-
-    def below_picture(shot: Shot) -> Any:
+    def below(shot: Shot) -> Image.Image:
         return strip(width, row, scale, time_text(shot.time_ps), limits)
 
-    viewport.overlays.append(PythonViewportOverlay(delegate=_Strip(below_picture, source, 2 * row / height)))
-    pipeline = Pipeline(source=PythonSource(delegate=source))
     part = path.with_name(f'.{path.stem}.part{path.suffix}')
     try:
-        pipeline.add_to_scene()
-        viewport.render_anim(
-            str(part), size=(width, height), fps=settings.frames_per_s, background=(1, 1, 1), renderer=renderer()
-        )
+        if path.suffix == '.gif':
+            pictures = (_whole(picture(viewport, shot, (width, height)), below(shot)) for shot in begin())
+            _write_gif(pictures, part, settings.frames_per_s)
+        else:
+            _write_mp4(viewport, _Source(begin, len(wanted)), below, 2 * row / height, (width, height), part, settings)
         part.replace(path)
     finally:
-        pipeline.remove_from_scene()
         part.unlink(missing_ok=True)
     return len(wanted)
+
+
+def _whole(above: Image.Image, below: Image.Image) -> Image.Image:
+    """A picture with its strip."""
+    above.paste(below, (0, above.height - below.height))
+    return above
+
+
+def _write_gif(pictures: Iterator[Image.Image], path: Path, frames_per_s: int) -> None:
+    """Write pictures as they come, each with its own colours; Pillow's `save` would keep them all."""
+    with path.open('wb') as stream:
+        for number, image in enumerate(pictures):
+            reduced = image.quantize(256, dither=Image.Dither.NONE)
+            if number == 0:
+                header, _ = GifImagePlugin.getheader(reduced, info={'loop': 0})
+                stream.writelines(header)
+            # in hundredths of a second, as the format knows no other unit
+            duration = round(100 / frames_per_s) * 10
+            stream.writelines(GifImagePlugin.getdata(reduced, duration=duration, include_color_table=True))
+        stream.write(b';')
+
+
+def _write_mp4(
+    viewport: Viewport,
+    source: _Source,
+    below: Callable[[Shot], Image.Image],
+    share: float,
+    size: tuple[int, int],
+    path: Path,
+    settings: FilmSettings,
+) -> None:
+    """Let OVITO write the film of a source, with a strip that takes a share of its height."""
+    overlay = PythonViewportOverlay(delegate=_Strip(below, source, share))
+    viewport.overlays.append(overlay)
+    pipeline = Pipeline(source=PythonSource(delegate=source))
+    pipeline.add_to_scene()
+    try:
+        viewport.render_anim(str(path), size=size, fps=settings.frames_per_s, background=(1, 1, 1), renderer=renderer())
+    finally:
+        pipeline.remove_from_scene()

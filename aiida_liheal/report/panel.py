@@ -7,9 +7,6 @@ from pathlib import Path
 from string import ascii_lowercase
 
 import numpy as np
-from ovito.data import DataCollection
-from ovito.pipeline import Pipeline, StaticSource
-from ovito.vis import Viewport
 from PIL import Image, ImageDraw
 from pydantic import Field
 
@@ -18,9 +15,8 @@ from aiida_liheal.report.scene import (
     SceneSettings,
     Shot,
     energy_range,
-    fill,
     new_viewport,
-    renderer,
+    picture,
     shots,
     strip,
     time_text,
@@ -123,7 +119,7 @@ def make_panel(runs: Mapping[str, Sequence[str | Path]], path: str | Path, setti
         letter = f'{ascii_lowercase[number % columns if n_rows > 1 else number]}) ' if len(runs) <= 26 else ''
         named = f'{letter}{label}, ' if number < len(runs) else ''
         draw.text((x + 4, y + head // 2), f'{named}{time_text(shot.time_ps)}', fill=_INK, font=font, anchor='lm')
-        image.paste(_picture(viewport, shot, (width, height)), (x, y + head))
+        image.paste(picture(viewport, shot, (width, height)), (x, y + head))
     image.paste(below, (0, whole[1]))
     part = path.with_name(f'.{path.stem}.part.png')
     try:
@@ -132,18 +128,3 @@ def make_panel(runs: Mapping[str, Sequence[str | Path]], path: str | Path, setti
     finally:
         part.unlink(missing_ok=True)
     return rows, columns
-
-
-def _picture(viewport: Viewport, shot: Shot, size: tuple[int, int]) -> Image.Image:
-    """A shot through a viewport."""
-    data = DataCollection()
-    fill(data, shot)
-    pipeline = Pipeline(source=StaticSource(data=data))
-    pipeline.add_to_scene()
-    try:
-        drawn = viewport.render_image(size=size, background=(1, 1, 1), renderer=renderer())
-    finally:
-        pipeline.remove_from_scene()
-    drawn = drawn.convertToFormat(drawn.Format.Format_RGB888)
-    pixels = np.frombuffer(drawn.constBits(), np.uint8).reshape(drawn.height(), drawn.bytesPerLine())
-    return Image.fromarray(pixels[:, : 3 * drawn.width()].reshape(drawn.height(), drawn.width(), 3).copy())

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from ovito.data import DataCollection
+from ovito.pipeline import Pipeline, StaticSource
 from ovito.vis import StandardRenderer, Viewport
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field, model_validator
@@ -25,7 +26,21 @@ from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
 from aiida_liheal.report.render import colours_of_values
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('SceneSettings', 'Shot', 'View', 'energy_range', 'fill', 'new_viewport', 'shots', 'strip', 'view_of')
+__all__ = (
+    'SceneSettings',
+    'Shot',
+    'View',
+    'energy_range',
+    'fill',
+    'new_viewport',
+    'picture',
+    'renderer',
+    'shots',
+    'strip',
+    'time_text',
+    'typeface',
+    'view_of',
+)
 
 #: Right, up and the direction of the eye for each axis along which it looks.
 _AXES = {
@@ -258,6 +273,27 @@ def new_viewport(
 def renderer() -> StandardRenderer:
     """What draws; it needs Vulkan, which a machine without graphics card can have in software."""
     return StandardRenderer()
+
+
+def picture(viewport: Viewport, shot: Shot, size: tuple[int, int]) -> Image.Image:
+    """A shot through a viewport, width and height in pixels.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no graphics to draw with.
+    """
+    data = DataCollection()
+    fill(data, shot)
+    pipeline = Pipeline(source=StaticSource(data=data))
+    pipeline.add_to_scene()
+    try:
+        drawn = viewport.render_image(size=size, background=(1, 1, 1), renderer=renderer())
+    finally:
+        pipeline.remove_from_scene()
+    drawn = drawn.convertToFormat(drawn.Format.Format_RGB888)
+    pixels = np.frombuffer(drawn.constBits(), np.uint8).reshape(drawn.height(), drawn.bytesPerLine())
+    return Image.fromarray(pixels[:, : 3 * drawn.width()].reshape(drawn.height(), drawn.width(), 3).copy())
 
 
 def strip(width_px: int, row: int, px_per_A: float, text: str, limits: tuple[float, float] | None) -> Image.Image:

@@ -15,8 +15,18 @@ from aiida_liheal.report import film as films
 from aiida_liheal.report import scene
 from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
 from aiida_liheal.report.film import FilmSettings, make_film
-from aiida_liheal.report.panel import PanelSettings, _picture, make_panel
-from aiida_liheal.report.scene import SceneSettings, Shot, View, energy_range, new_viewport, shots, strip, view_of
+from aiida_liheal.report.panel import PanelSettings, make_panel
+from aiida_liheal.report.scene import (
+    SceneSettings,
+    Shot,
+    View,
+    energy_range,
+    new_viewport,
+    picture,
+    shots,
+    strip,
+    view_of,
+)
 
 
 def rgb(colour):
@@ -148,7 +158,7 @@ def test_pictures_are_to_scale(graphics, along):
     shot = Shot(0.0, places, np.array([[1.0, 0, 0], [0, 0, 1.0]]), places, np.zeros(2, bool))
     viewport, scale = new_viewport(View(np.zeros(2), np.array([30.0, 18.0]), 0.0), settings, (300, 200), below_px=20)
     assert scale == pytest.approx(0.96 * 10)
-    pixels = np.asarray(_picture(viewport, shot, (300, 200))).astype(int)
+    pixels = np.asarray(picture(viewport, shot, (300, 200))).astype(int)
     centres = []
     for channel in (0, 2):
         other = 2 - channel
@@ -160,7 +170,8 @@ def test_pictures_are_to_scale(graphics, along):
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((150, 90), abs=2)
 
 
-def test_film_is_whole_and_holds_one_frame(graphics, crystal, tmp_path, monkeypatch):
+@pytest.mark.parametrize('ending', ['gif', 'mp4'])
+def test_film_is_whole_and_holds_one_frame(graphics, crystal, tmp_path, monkeypatch, ending):
     """Every second frame and the last one, in their order, with their times; only one is in memory."""
     living, most = [], []
     read = scene._shot
@@ -173,7 +184,7 @@ def test_film_is_whole_and_holds_one_frame(graphics, crystal, tmp_path, monkeypa
     texts = []
     monkeypatch.setattr(scene, '_shot', counted)
     monkeypatch.setattr(films, 'time_text', lambda time: texts.append(time) or f'{time} ps')
-    path = tmp_path / 'film.gif'
+    path = tmp_path / f'film.{ending}'
     path.write_bytes(b'before')
     seen = []
     settings = FilmSettings(every=2, width_px=200, frames_per_s=5)
@@ -182,19 +193,20 @@ def test_film_is_whole_and_holds_one_frame(graphics, crystal, tmp_path, monkeypa
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     # a generator lets its frame go when the next one is asked for
     assert max(most) <= 2
+    assert not list(tmp_path.glob('.*'))
+    if ending == 'mp4':
+        assert path.read_bytes()[4:8] == b'ftyp'
+        return
     with Image.open(path) as film:
         assert film.format == 'GIF'
         frames = [np.asarray(frame.convert('RGB')) for frame in ImageSequence.Iterator(film)]
         assert film.info['duration'] == 200
     assert len(frames) == 4
     assert frames[0].shape[1] == 200
-    assert not list(tmp_path.glob('.*'))
-
-
-def test_film_as_mp4(graphics, crystal, tmp_path):
-    path = tmp_path / 'film.mp4'
-    make_film([crystal], path, FilmSettings(every=5, width_px=201, colour='energy'))
-    assert path.read_bytes()[4:8] == b'ftyp'
+    # the blue of bcc and the white around it are there, up to the 256 colours of the format
+    pixels = frames[-1].reshape(-1, 3).astype(int)
+    assert (np.abs(pixels - np.array(rgb(STRUCTURE_COLOURS['bcc'])) * 255).max(axis=1) < 40).mean() > 0.1
+    assert (pixels.min(axis=1) > 245).mean() > 0.1
 
 
 def test_source_goes_back_and_repeats():
@@ -204,7 +216,7 @@ def test_source_goes_back_and_repeats():
     def begin():
         return iter(Shot(float(k), np.zeros((k + 1, 3)), np.zeros((k + 1, 3)), None, None) for k in range(4))
 
-    source = films._Source(begin, 4, lambda number: None)
+    source = films._Source(begin, 4)
     for frame in (0, 0, 2, 3, 1):
         data = DataCollection()
         source.create(data, frame=frame)
