@@ -133,6 +133,7 @@ class DiffuseWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """A run at each temperature."""
         settings = inputs['settings'].get_dict()
         validate('diffuse', settings, _ANY)
         yield Planned(

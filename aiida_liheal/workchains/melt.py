@@ -223,6 +223,7 @@ class MeltWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """The runs of the first round."""
         crystal = CrystalSettings.read(inputs['crystal'].get_dict())
         search = SearchSettings.read(inputs['search'].get_dict())
         given = _run(crystal, inputs['settings'].get_dict())

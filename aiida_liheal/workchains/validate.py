@@ -444,6 +444,7 @@ class ValidateWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """The equation of state, and then everything at the lattice constant that is given."""
         settings = ReferenceSettings.read(inputs['settings'].get_dict())
         for told in ([_state_task(settings)], tasks(settings, settings.lattice_constant_A)):
             frames, runs = _planned(told, 1)

@@ -211,6 +211,7 @@ class ValleyWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """A relaxation at each angle, and the slide."""
         if ('slope' in inputs) != ('slide' in inputs):
             raise ValueError('slope and slide belong together: give both or neither')
         shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())
