@@ -1,0 +1,269 @@
+"""Draw the figures of `gallery.md` and print its table, from the archive of the campaign `laptop`.
+
+python docs/make_gallery.py examples/gallery.aiida [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+from aiida import load_profile
+from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
+from aiida.storage.sqlite_zip.backend import SqliteZipBackend
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from PIL import Image
+
+from aiida_liheal.analysis.dendrites import deposit_row
+from aiida_liheal.analysis.surface import HeightMap, height_map
+from aiida_liheal.report.figures import STRUCTURE_COLOURS
+from aiida_liheal.report.pictures import ENERGY_SCALE
+
+IMAGES = Path(__file__).parent / 'images'
+#: Told apart without colour too.
+LINES = ('-', '--', '-.', ':')
+MARKERS = ('o', 's', '^', 'D')
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7')  # Okabe and Ito
+SURFACES = ('none', 'rectangular', 'triangular', 'inverted_triangular')
+
+mpl.rcParams.update({'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False})
+
+
+def points_of(campaign: WorkChainNode) -> dict[str, WorkChainNode]:
+    """The runs of a campaign by the names of their points."""
+    called = campaign.base.links.get_outgoing(node_class=WorkChainNode).all()
+    return {link.link_label: link.node for link in sorted(called, key=lambda link: link.node.ctime)}
+
+
+def jobs_of(node: WorkChainNode) -> list[CalcJobNode]:
+    """The LAMMPS jobs of a run."""
+    return [job for job in node.called_descendants if job.process_label == 'LammpsCalculation']
+
+
+def series_of(node: WorkChainNode) -> dict[str, Any]:
+    """Series of the analysis of a run."""
+    series = node.outputs.analysis.series
+    return {name: series.get_array(name) for name in series.get_arraynames()}
+
+
+def cost_table(points: dict[str, WorkChainNode]) -> str:
+    """Size, length and cost of every point, as Markdown."""
+    lines = ['| point | atoms | runs | MD steps | LAMMPS, min | katom-step/s |', '|---|---|---|---|---|---|']
+    for name, node in points.items():
+        runs = [run for job in jobs_of(node) for run in job.outputs.results['runs']]
+        atoms = [run['n_final'] for run in runs if run.get('n_final')]
+        span = f'{min(atoms):,}' if min(atoms) == max(atoms) else f'{min(atoms):,} to {max(atoms):,}'
+        steps = sum(run['n_steps_done'] for run in runs)
+        minutes = sum(run['wall_time_s'] for run in runs) / 60
+        work = sum(run['n_final'] * run['n_steps_done'] for run in runs)
+        speed = work / sum(run['loop_time_s'] for run in runs) / 1000
+        lines.append(f'| {name} | {span} | {len(runs)} | {steps:,} | {minutes:.1f} | {speed:.0f} |')
+    return '\n'.join(lines)
+
+
+def save(figure: Any, folder: Path, name: str) -> None:
+    """Write a figure, with few colours: these pictures are kept with the documentation."""
+    path = folder / f'gallery_{name}.png'
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+    with Image.open(path) as image:
+        image.convert('RGB').quantize(128).save(path, optimize=True)
+    print(f'wrote {path}', file=sys.stderr)
+
+
+def smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """Running mean over `width` values; at the ends over those that there are."""
+    kernel = np.ones(width)
+    return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
+
+
+def draw_voids(points: dict[str, WorkChainNode], folder: Path) -> None:
+    """Volume of the void, share of bcc, and energy after heating against time."""
+    figure, axes = plt.subplots(3, 1, figsize=(4.2, 5.4), sharex=True, layout='constrained')
+    for number, temperature in enumerate((100, 300)):
+        node = points[f'void_temperature_K_{temperature}']
+        series = series_of(node)
+        time = series['time_ps']
+        style = {'ls': LINES[number], 'color': COLOURS[number]}
+        axes[0].plot(time, series['void_volume_A3'], lw=1.2, label=f'{temperature} K', **style)
+        axes[1].plot(time, series['bcc_share_averaged'], lw=1.2, **style)
+        heated = time > node.inputs.settings['heating_ps']
+        energy = 1000 * series['potential_energy_eV_per_atom'][heated]
+        energy -= energy[:4].mean()
+        axes[2].plot(time[heated], energy, lw=0.4, **{**style, 'ls': '-'})
+        axes[2].plot(time[heated], smooth(energy, 5), lw=1.2, **style)
+    titles = ('void volume (Å³)', 'share of bcc (a-CNA)', 'energy since heating\n(meV/atom)')
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set_ylabel(title)
+    axes[0].legend()
+    axes[-1].set_xlabel('time (ps)')
+    save(figure, folder, 'voids')
+
+
+def draw_atoms(panel: Axes, snapshots: Any, which: str, colours: np.ndarray) -> None:
+    """A frame seen along y, the nearer atoms over those behind."""
+    x, y, z = snapshots.get_array(f'{which}_position_A').T
+    order = np.argsort(-y)
+    width = np.full(len(order), 2.9)
+    circles = EllipseCollection(
+        width,
+        width,
+        np.zeros(len(order)),
+        units='xy',
+        offsets=np.column_stack([x, z])[order],
+        offset_transform=panel.transData,
+        facecolors=colours[order],
+        edgecolors='black',
+        linewidths=0.2,
+    )
+    panel.add_collection(circles)
+    panel.set_aspect('equal')
+    panel.set_xlim(x.min() - 2, x.max() + 2)
+    panel.set_axis_off()
+
+
+def by_structure(snapshots: Any, which: str) -> np.ndarray:
+    """Colours of atoms by their structure type."""
+    from aiida_liheal.analysis.phases import STRUCTURES
+
+    palette = np.array([mpl.colors.to_rgb(STRUCTURE_COLOURS[name]) for name in STRUCTURES])
+    return palette[snapshots.get_array(f'{which}_structure')]
+
+
+def landed(snapshots: Any, which: str) -> tuple[Atoms, np.ndarray]:
+    """A frame, and which of its atoms are not in flight: those that have three neighbours or more."""
+    frame = {key: snapshots.get_array(f'{which}_{key}') for key in ('position_A', 'cell_A', 'pbc')}
+    atoms = Atoms(positions=frame['position_A'], cell=frame['cell_A'], pbc=frame['pbc'])
+    neighbours = np.bincount(neighbor_list('i', atoms, 1.207 * 3.51), minlength=len(atoms))
+    return atoms, neighbours >= 3
+
+
+def surface_of(snapshots: Any, which: str) -> HeightMap:
+    """Height map of a frame."""
+    atoms, matter = landed(snapshots, which)
+    return height_map(atoms.positions, atoms.cell.array, matter)
+
+
+def scale_bar(panel: Axes, height: float) -> None:
+    """A bar of 1 nm at the left edge."""
+    left = panel.get_xlim()[0] + 1
+    panel.plot([left, left], [height, height + 10], color='black', lw=2)
+    panel.text(left + 1.5, height + 5, '1 nm', va='center')
+
+
+def draw_surfaces(points: dict[str, WorkChainNode], folder: Path) -> None:
+    """First and last frame of the four surfaces."""
+    figure, axes = plt.subplots(4, 2, figsize=(5.2, 5.6), layout='constrained')
+    for row, name in zip(axes, SURFACES, strict=True):
+        node = points[f'surfaces_defect_{name}']
+        snapshots = node.outputs.analysis.snapshots
+        series = series_of(node)
+        for panel, which, time in zip(row, ('first', 'last'), series['time_ps'][[0, -1]], strict=True):
+            draw_atoms(panel, snapshots, which, by_structure(snapshots, which))
+            panel.set_ylim(-2, 48)
+            roughness = surface_of(snapshots, which).roughness_A
+            title = f'{name.replace("_", " ") if name != "none" else "flat"}, {time:g} ps, w = {roughness:.1f} Å'
+            panel.set_title(title, fontsize=8)
+    scale_bar(axes[0, 0], 32)
+    save(figure, folder, 'surfaces')
+
+
+def draw_valleys(points: dict[str, WorkChainNode], folder: Path) -> None:
+    """Energy of the atom against the angle of its valley, and the way of the atom down the slope."""
+    node = points['valleys']
+    energies = node.outputs.energies
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.2, 2.6), layout='constrained')
+    left.errorbar(
+        energies.get_array('angle_deg'),
+        energies.get_array('atom_energy_mean_eV'),
+        energies.get_array('atom_energy_spread_eV'),
+        marker='o',
+        ms=4,
+        lw=1,
+        capsize=3,
+        color=COLOURS[0],
+    )
+    left.set_xlabel('angle of the valley (°)')
+    left.set_ylabel('energy of the atom (eV)')
+    left.set_xticks(energies.get_array('angle_deg'))
+    course = node.outputs.slide.course
+    right.plot(course.get_array('time_ps'), course.get_array('distance_A'), color=COLOURS[0], lw=1)
+    right.axhline(node.inputs.reach_A.value, color='grey', ls=':', lw=1)
+    right.set_xlabel('time (ps)')
+    right.set_ylabel('distance from the bottom (Å)')
+    save(figure, folder, 'valleys')
+
+
+def draw_dendrites(points: dict[str, WorkChainNode], folder: Path) -> None:
+    """The four deposits of one strip at their end, coloured by the energy of the atoms."""
+    figure, axes = plt.subplots(2, 2, figsize=(5.2, 4.2), layout='constrained')
+    scale = mpl.colors.LinearSegmentedColormap.from_list('energy', ENERGY_SCALE)
+    nodes = {
+        (temperature, rate): points[f'dendrites_temperature_K_{temperature}_rate_{rate}']
+        for temperature in (200, 400)
+        for rate in (1, 5)
+    }
+    energies = np.concatenate(
+        [node.outputs.analysis.snapshots.get_array('last_potential_energy_eV') for node in nodes.values()]
+    )
+    norm = mpl.colors.Normalize(*np.percentile(energies, (2, 98)))
+    for panel, ((temperature, rate), node) in zip(axes.flat, nodes.items(), strict=True):
+        snapshots = node.outputs.analysis.snapshots
+        draw_atoms(panel, snapshots, 'last', scale(norm(snapshots.get_array('last_potential_energy_eV'))))
+        panel.set_ylim(-2, 36)
+        atoms, matter = landed(snapshots, 'last')
+        ground = snapshots.get_array('first_position_A')[:, 2].max()
+        row = deposit_row(atoms.positions, atoms.cell.array, atoms.pbc, matter, ground)
+        panel.set_title(
+            f'{temperature} K, {rate} Li/ps, {series_of(node)["time_ps"][-1]:.0f} ps\n'
+            f'{row["deposit_height_A"]:.0f} Å high, {row["deposit_width_A"]:.0f} Å wide',
+            fontsize=8,
+        )
+    scale_bar(axes[0, 0], 24)
+    figure.colorbar(mpl.cm.ScalarMappable(norm, scale), ax=axes, shrink=0.6, label='energy of an atom (eV)')
+    save(figure, folder, 'dendrites')
+
+
+def draw_mobility(points: dict[str, WorkChainNode], folder: Path) -> None:
+    """Mean square displacements of surface and bulk."""
+    node = points['mobility']
+    figure, panel = plt.subplots(figsize=(4.2, 2.8), layout='constrained')
+    for number, row in enumerate(node.outputs.summary['temperatures']):
+        mobility = node.outputs.mobility[f't{number:03d}']
+        for group, line in (('surface', '-'), ('bulk', '--')):
+            panel.plot(
+                mobility.get_array('lag_ps'),
+                mobility.get_array(f'msd_{group}_A2'),
+                line,
+                color=COLOURS[number],
+                lw=1.2,
+                label=f'{group}, {row["asked_temperature_K"]:g} K',
+            )
+    panel.set_yscale('log')
+    panel.set_xlabel('lag (ps)')
+    panel.set_ylabel('mean square displacement (Å²)')
+    panel.legend(fontsize=7)
+    save(figure, folder, 'mobility')
+
+
+def main(archive: str, folder: str | Path = IMAGES) -> None:
+    """Draw all figures and print the table."""
+    load_profile(SqliteZipBackend.create_profile(archive))
+    campaign = QueryBuilder().append(WorkChainNode, filters={'process_type': {'like': '%liheal.campaign'}}).one()[0]
+    points = points_of(campaign)
+    print(cost_table(points))
+    for draw in (draw_voids, draw_surfaces, draw_valleys, draw_dendrites, draw_mobility):
+        draw(points, Path(folder))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
