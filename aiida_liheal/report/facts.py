@@ -51,6 +51,7 @@ def facts(tree: Tree) -> list[Fact]:
             ('ValleyWorkChain', _valleys),
             ('DiffuseWorkChain', _diffusion),
             ('MeltWorkChain', _melting),
+            ('ValidateWorkChain', _validation),
         ):
             for step in tree.named(name):
                 found += told(step)
@@ -98,7 +99,7 @@ def simulations(tree: Tree) -> list[Step]:
 
     Those of a campaign are left out, as its table has a row for each, and so are those of verbs that tell of many runs.
     """
-    if tree.named('CampaignWorkChain', 'ValleyWorkChain', 'DiffuseWorkChain', 'MeltWorkChain'):
+    if tree.named('CampaignWorkChain', 'ValleyWorkChain', 'DiffuseWorkChain', 'MeltWorkChain', 'ValidateWorkChain'):
         return []
     verbs = tree.named('DepositWorkChain', 'HealWorkChain')
     if verbs:
@@ -362,6 +363,45 @@ def _melting(step: Step) -> list[Fact]:
     return found
 
 
+def _validation(step: Step) -> list[Fact]:
+    found = []
+    for row in step.result('table').get('rows', []):
+        value = 'not measured'
+        if row['value'] is not None:
+            spread = '' if row['spread'] is None else f' ± {row["spread"]:.2g}'
+            value = f'{row["value"]:.4g}{spread} {row["unit"]}'.rstrip()
+        told = [row['verdict']] if row['verdict'] in ('pass', 'fail') else []
+        if row['passes_from'] is not None:
+            told.append(f'limits {row["passes_from"]:.4g} to {row["passes_to"]:.4g}')
+        told += [
+            f'{name} {text}'
+            for name, key in (('PBE', 'pbe'), ('experiment', 'experiment'))
+            if (text := _known(row[key]))
+        ]
+        found.append(
+            Fact('validate', row['property'], value, '; '.join([*told, row['remark']] if row['remark'] else told))
+        )
+    return found
+
+
+def _known(reference: dict[str, Any] | None) -> str:
+    """A reference value with its error, or its range."""
+    if reference is None:
+        return ''
+    if 'value' not in reference:
+        return f'{reference["low"]:g} to {reference["high"]:g}'
+    return f'{reference["value"]:g}' + (f' ± {reference["error"]:g}' if 'error' in reference else '')
+
+
+def _of_validation(counts: dict[str, int]) -> str:
+    """How many limits were kept, and what was left out."""
+    judged = counts.get('pass', 0) + counts.get('fail', 0)
+    return (
+        f'Validation: {counts.get("pass", 0)} of {judged} limits kept; {plural(counts.get("no limit", 0), "value")} '
+        f'without a limit, {counts.get("not measured", 0)} not measured.'
+    )
+
+
 def beyond_limits(step: Step) -> list[str]:
     """What limits the runs of a job went beyond, a sentence each."""
     runs = step.result('results').get('runs', [])
@@ -488,6 +528,8 @@ def conclusions(tree: Tree) -> list[str]:
         for step in tree.named('DiffuseWorkChain'):
             said += _of_diffusion(step.result('summary')) if step.result('summary') else []
         said += [_of_melting(s.result('summary')) for s in tree.named('MeltWorkChain') if s.result('summary')]
+        for step in tree.named('ValidateWorkChain'):
+            said += [_of_validation(step.result('table')['counts'])] if step.result('table') else []
     for step in simulations(tree):
         analysis, stage = analysis_of(step), kind_of(step)
         start, end = analysis.get('start', {}), analysis.get('end', {})

@@ -31,6 +31,7 @@ UNITS = (
     'ValleyWorkChain',
     'DiffuseWorkChain',
     'MeltWorkChain',
+    'ValidateWorkChain',
 )
 #: Most verbs and functions that are followed upwards; a database may hold years of work.
 MAX_UNITS = 200

@@ -50,6 +50,7 @@ HEADINGS = {
     'valley': 'Atoms in valleys and on slopes',
     'diffuse': 'Diffusion of surface and bulk',
     'melt': 'Melting point by coexistence',
+    'validate': 'Validation of a potential',
     'campaign': 'Campaign',
     'md': 'Molecular dynamics',
 }

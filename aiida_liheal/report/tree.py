@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     'ValleyWorkChain': 'valley',
     'DiffuseWorkChain': 'diffuse',
     'MeltWorkChain': 'melt',
+    'ValidateWorkChain': 'validate',
     'CampaignWorkChain': 'campaign',
     'MdWorkChain': 'md',
     'DpTrainBaseWorkChain': 'train one member',

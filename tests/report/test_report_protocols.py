@@ -5,6 +5,7 @@ import pytest
 from aiida.orm import CalcFunctionNode, CalcJobNode, Dict, WorkChainNode
 from trees import arrays, give, process
 
+from aiida_liheal.analysis.validation import Limit, PropertyReference, Quantity, ReferenceValue, judge
 from aiida_liheal.report.facts import beyond_limits, conclusions, facts, with_error
 from aiida_liheal.report.figures import look
 from aiida_liheal.report.packed import packed_chapters
@@ -50,6 +51,28 @@ def test_diffusion(aiida_profile_clean):
 )
 def test_melting(aiida_profile_clean, summary, told):
     assert said('MeltWorkChain', {**summary, 'n_atoms': 4096}) == [told]
+
+
+def test_validation(aiida_profile_clean):
+    """Verdict, limits and references stand beside each value; what was not measured says so."""
+    one = Quantity('GPa', 12.345678, 0.5, 'by strain')
+    lattice = PropertyReference(
+        pbe=ReferenceValue(low=3.439, high=3.442, source='x'),
+        experiment=ReferenceValue(value=3.49, error=0.003, source='y'),
+        limit=Limit(against='pbe', absolute=0.01),
+    )
+    rows = judge(
+        {'lattice_constant_A': Quantity('Å', 3.46), 'C11_GPa': one}, {'lattice_constant_A': lattice, 'x': lattice}
+    )
+    table = {'rows': rows, 'counts': {'pass': 0, 'fail': 1, 'no limit': 1, 'not measured': 1}}
+    node = process(WorkChainNode, 'ValidateWorkChain', 'liheal.validate')
+    tree = read_tree(give(node, table=Dict(table).store()))
+    assert [(fact.name, fact.value, fact.remark) for fact in facts(tree)] == [
+        ('lattice_constant_A', '3.46 Å', 'fail; limits 3.429 to 3.452; PBE 3.439 to 3.442; experiment 3.49 ± 0.003'),
+        ('C11_GPa', '12.35 ± 0.5 GPa', 'by strain'),
+        ('x', 'not measured', 'PBE 3.439 to 3.442; experiment 3.49 ± 0.003; not part of this verb'),
+    ]
+    assert conclusions(tree) == ['Validation: 0 of 1 limits kept; 1 value without a limit, 1 not measured.']
 
 
 def figures_of(node):
