@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
 import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 __all__ = ('replace_paths',)
 
@@ -18,8 +21,9 @@ _REPOSITORY = 'repo/'
 def replace_paths(source: Path, target: Path, replacements: Mapping[str, str]) -> int:
     """Write an AiiDA archive anew with beginnings of paths replaced, such as that of a home folder.
 
-    They are replaced in every text of the database and in every text file of the repository, whose key (the SHA-256 of
-    its content) follows it. Numbers, links, times and the identifiers of nodes stay as they are.
+    A path is replaced where it stands whole (`/home/jane`, but not in `/home/janet`), in every text of the database and
+    in every text file of the repository, whose key (the SHA-256 of its content) follows it. Numbers, links, times and
+    the identifiers of nodes stay as they are.
 
     Parameters
     ----------
@@ -77,13 +81,25 @@ def _replaced(content: bytes, pairs: list[tuple[str, str]]) -> bytes:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise ValueError('a file that is no text holds one of the paths; it cannot be replaced there') from error
+    return _replaced_text(text, pairs).encode()
+
+
+def _replaced_text(text: str, pairs: list[tuple[str, str]]) -> str:
     for before, after in pairs:
-        text = text.replace(before, after)
-    return text.encode()
+        # a backslash in what is put in is no escape
+        text = re.sub(rf'{re.escape(before)}(?![A-Za-z0-9_-])', after.replace('\\', r'\\'), text)
+    return text
+
+
+def _replaced_value(value: Any, pairs: list[tuple[str, str]]) -> Any:
+    return _replaced_text(value, pairs) if isinstance(value, str) else value
 
 
 def _replace_in_database(database: Path, pairs: list[tuple[str, str]], moved: Mapping[str, str]) -> int:
     connection = sqlite3.connect(database)
+    escaped = [(json.dumps(before)[1:-1], json.dumps(after)[1:-1]) for before, after in pairs]
+    for name, those in (('replace_in_text', pairs), ('replace_in_json', escaped)):
+        connection.create_function(name, 1, functools.partial(_replaced_value, pairs=those))
     n_changed = 0
     try:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -92,12 +108,10 @@ def _replace_in_database(database: Path, pairs: list[tuple[str, str]], moved: Ma
             for _, column, kind, *_ in connection.execute(f'PRAGMA table_info({table})').fetchall():
                 if not kind.startswith(('TEXT', 'JSON', 'VARCHAR')):
                     continue
-                for before, after in pairs:
-                    texts = (json.dumps(before)[1:-1], json.dumps(after)[1:-1]) if kind == 'JSON' else (before, after)
-                    n_changed += connection.execute(
-                        f'UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)',  # noqa: S608
-                        (*texts, texts[0]),
-                    ).rowcount
+                function = 'replace_in_json' if kind == 'JSON' else 'replace_in_text'
+                n_changed += connection.execute(
+                    f'UPDATE {table} SET {column} = {function}({column}) WHERE {column} != {function}({column})'  # noqa: S608
+                ).rowcount
         connection.executemany(
             'UPDATE db_dbnode SET repository_metadata = replace(repository_metadata, ?, ?)', list(moved.items())
         )

@@ -219,7 +219,9 @@ def test_paths_in_an_archive_are_replaced(invoke, aiida_profile_clean, aiida_loc
     job = process(CalcJobNode, 'GpawCalculation', 'liheal.gpaw', root, 'b000', {'code': code(aiida_localhost)})
     retrieved, shard = FolderData(), FramesData(some_frames())
     retrieved.base.repository.put_object_from_bytes(b'#!/bin/bash\n/home/jane/bin/lmp < in.lmp\n', 'submit.sh')
-    retrieved.base.attributes.set('where', '/home/jane/scratch/17')
+    retrieved.base.attributes.set_many(
+        {'where': '/home/jane/scratch/17', 'whose': '/home/janet/x', 'end': 'in /home/jane'}
+    )
     give(job, retrieved=retrieved, frames=shard)
     job.seal()
     root.seal()
@@ -235,7 +237,8 @@ def test_paths_in_an_archive_are_replaced(invoke, aiida_profile_clean, aiida_loc
     get_manager().reset_profile()
     import_archive(path)
     retrieved, shard = (load_node(uuid) for uuid in uuids)
-    assert retrieved.base.attributes.get('where') == '/scratch/17'
+    where = [retrieved.base.attributes.get(key) for key in ('where', 'whose', 'end')]
+    assert where == ['/scratch/17', '/home/janet/x', 'in /home/user']
     assert retrieved.base.repository.get_object_content('submit.sh') == '#!/bin/bash\n/home/user/bin/lmp < in.lmp\n'
     assert (shard.get_frames().positions == positions).all()
 
