@@ -34,6 +34,7 @@ __all__ = (
     'largest_move',
     'phonon_frequencies',
     'quantity',
+    'reference_text',
     'side_by_side',
     'surface_energy',
     'vacancy_formation',
@@ -411,7 +412,8 @@ def humps(energies_eV: Sequence[float]) -> bool:
     return bool(max(energies_eV[:-1], default=-np.inf) > energies_eV[-1])
 
 
-def _reference_text(reference: Mapping[str, Any] | None) -> str:
+def reference_text(reference: Mapping[str, Any] | None) -> str:
+    """A reference value of a row of `judge` with its error, or its range; nothing if there is none."""
     if reference is None:
         return ''
     if 'value' not in reference:
@@ -448,8 +450,8 @@ def side_by_side(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             f'`{name}`',
             next((row['unit'] for row in known if row['unit']), ''),
             *(_value_text(by_table.get(table)) for table in tables),
-            _reference_text(known[0].get('pbe')),
-            _reference_text(known[0].get('experiment')),
+            reference_text(known[0].get('pbe')),
+            reference_text(known[0].get('experiment')),
             '' if limited is None else f'{limited["passes_from"]:.4g} to {limited["passes_to"]:.4g}',
         ]
         lines.append(f'| {" | ".join(cells)} |')

@@ -364,6 +364,9 @@ def _melting(step: Step) -> list[Fact]:
 
 
 def _validation(step: Step) -> list[Fact]:
+    # phonopy takes its time to import
+    from aiida_liheal.analysis.validation import reference_text
+
     found = []
     for row in step.result('table').get('rows', []):
         value = 'not measured'
@@ -376,21 +379,12 @@ def _validation(step: Step) -> list[Fact]:
         told += [
             f'{name} {text}'
             for name, key in (('PBE', 'pbe'), ('experiment', 'experiment'))
-            if (text := _known(row[key]))
+            if (text := reference_text(row[key]))
         ]
         found.append(
             Fact('validate', row['property'], value, '; '.join([*told, row['remark']] if row['remark'] else told))
         )
     return found
-
-
-def _known(reference: dict[str, Any] | None) -> str:
-    """A reference value with its error, or its range."""
-    if reference is None:
-        return ''
-    if 'value' not in reference:
-        return f'{reference["low"]:g} to {reference["high"]:g}'
-    return f'{reference["value"]:g}' + (f' ± {reference["error"]:g}' if 'error' in reference else '')
 
 
 def _of_validation(counts: dict[str, int]) -> str:

@@ -39,7 +39,7 @@ def test_table_of_costs(drawn):
 
 
 def test_figures(drawn):
-    """Each figure that the page shows is drawn, and kept as it was drawn."""
+    """Each figure that the page shows can be drawn, and is kept; pixels depend on versions and are not compared."""
     _, folder = drawn
     page = (ROOT / 'docs' / 'gallery.md').read_text(encoding='utf-8')
     names = re.findall(r'\(images/(gallery_\w+\.png)\)', page)
