@@ -196,7 +196,7 @@ def draw_valleys(points: dict[str, WorkChainNode], folder: Path) -> None:
     left.set_ylabel('energy of the atom (eV)')
     left.set_xticks(energies.get_array('angle_deg'))
     course = node.outputs.slide.course
-    right.plot(course.get_array('time_ps'), course.get_array('distance_A'), color=COLOURS[0], lw=1)
+    right.plot(course.get_array('time_ps'), np.atleast_2d(course.get_array('distance_A')).T, color=COLOURS[0], lw=1)
     right.axhline(node.inputs.reach_A.value, color='grey', ls=':', lw=1)
     right.set_xlabel('time (ps)')
     right.set_ylabel('distance from the bottom (Å)')

@@ -317,13 +317,25 @@ def _valleys(step: Step) -> list[Fact]:
                 found.append(
                     Fact('valley', f'angles {name}', ', '.join(f'{float(angle):g}°' for angle in summary[key]))
                 )
-    slide = step.result('slide__summary')
-    if 'reached_at_ps' in slide:
+    return found + _slides(step.result('slide__summary'))
+
+
+def _slides(summary: dict[str, Any]) -> list[Fact]:
+    """What the atoms on a slope did; a node made when there was one slide only holds it as its summary."""
+    slides = summary.get('slides', [summary])
+    found = []
+    if len(slides) > 1:
+        came = f'reached by {summary["n_reached"]} of {summary["n_slides"]}; {summary["n_stay"]} stayed'
+        found.append(Fact('slide', 'bottom of the valley', came, f'within {summary["reach_A"]:g} Å of its bottom'))
+    for number, slide in enumerate(slides):
+        if 'reached_at_ps' not in slide:
+            continue
         reached = slide['reached_at_ps']
         value = 'not reached' if reached is None else f'reached at {reached:.2f} ps'
         stayed = '' if reached is None else ('; stayed' if slide['stays'] else '; did not stay')
         ends = f'{slide["start_A"]:.1f} Å from it at first, {slide["end_A"]:.1f} Å at {slide["duration_ps"]:.1f} ps'
-        found.append(Fact('slide', 'bottom of the valley', value + stayed, ends))
+        name = f'slide {number}' if len(slides) > 1 else 'bottom of the valley'
+        found.append(Fact('slide', name, value + stayed, ends))
     return found
 
 

@@ -120,20 +120,29 @@ def _energy_by_angle(table: dict[str, NDArray]) -> Figure:
 
 def _slide(course: dict[str, NDArray], summary: dict[str, Any]) -> Figure:
     axis = 'distance from the bottom (Å)'
-    plot = empty_plot('time (ps)', axis, showlegend=False, yaxis_rangemode='tozero')
-    add_line(plot, course['time_ps'], course['distance_A'], axis, 0)
+    # a node made when there was one slide only holds it without the first axis
+    distances = np.atleast_2d(course['distance_A'])
+    positions = course['position_A'].reshape(*distances.shape, 3)
+    plot = empty_plot('time (ps)', axis, showlegend=len(distances) > 1, yaxis_rangemode='tozero')
+    columns: dict[str, NDArray] = {'time (ps)': course['time_ps']}
+    for number, (distance, position) in enumerate(zip(distances, positions, strict=True)):
+        name = f'slide {number}' if len(distances) > 1 else axis
+        add_line(plot, course['time_ps'], distance, name, number)
+        prefix = f'slide {number}: ' if len(distances) > 1 else ''
+        columns[f'{prefix}{axis}'] = distance
+        columns |= {f'{prefix}{key} (Å)': values for key, values in zip('xyz', position.T, strict=True)}
     reach = summary.get('reach_A')
     if reach is not None:
         _guide(plot, f'{reach:g} Å: is there', y=reach)
-    reached = summary.get('reached_at_ps')
-    if reached is not None:
-        _guide(plot, f'{reached:.2f} ps', x=reached)
-    positions = dict(zip(('x (Å)', 'y (Å)', 'z (Å)'), course['position_A'].T, strict=True))
+    slides = summary.get('slides', [summary])
+    if len(slides) == 1 and slides[0].get('reached_at_ps') is not None:
+        _guide(plot, f'{slides[0]["reached_at_ps"]:.2f} ps', x=slides[0]['reached_at_ps'])
     return Figure(
         'Way of an atom down a slope',
-        'Distance in the plane across the valley from the place of an atom that lies at its bottom.',
+        'Distance in the plane across the valley from the place of an atom that lies at its bottom'
+        + ('; the slides differ in their seeds.' if len(slides) > 1 else '.'),
         plot,
-        to_csv({'time (ps)': course['time_ps'], axis: course['distance_A'], **positions}),
+        to_csv(columns),
     )
 
 

@@ -18,8 +18,9 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
 from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of
+from aiida_liheal.workchains.ports import whole_number
 
-__all__ = ('ValleyWorkChain', 'follow_slide', 'plan_slide', 'plan_valleys', 'tabulate_valleys')
+__all__ = ('ValleyWorkChain', 'follow_slides', 'plan_slides', 'plan_valleys', 'tabulate_valleys')
 
 #: Energies that a run prints for each member.
 _ENERGIES = ('atom', 'with', 'without')
@@ -60,18 +61,21 @@ def plan_valleys(crystal: Dict, angles_deg: List, settings: Dict, seed: Int) -> 
 
 
 @calcfunction
-def plan_slide(crystal: Dict, settings: Dict, seed: Int) -> dict[str, Any]:
-    """The slope with its atom, and the settings of the run."""
+def plan_slides(crystal: Dict, settings: Dict, n_slides: Int, seed: Int) -> dict[str, Any]:
+    """The slope with its atom, and the settings of the runs that begin there, each with a seed of its own."""
     shape = SlopeSettings.read(crystal.get_dict())
-    run = {
-        'fixed_below_A': shape.fixed_below_A,
-        **settings.get_dict(),
-        'structure': 0,
-        'seed': derive_seed(seed.value, 'slide'),
-    }
+    runs = [
+        {
+            'fixed_below_A': shape.fixed_below_A,
+            **settings.get_dict(),
+            'structure': 0,
+            'seed': derive_seed(seed.value, 'slide', number),
+        }
+        for number in range(n_slides.value)
+    ]
     return {
         'structures': FramesData(Frames.from_atoms([shape.build()]), domain='slope'),
-        'settings': Dict({'kind': 'slide', 'runs': [run]}),
+        'settings': Dict({'kind': 'slide', 'runs': runs}),
     }
 
 
@@ -124,23 +128,49 @@ def tabulate_valleys(structures: FramesData, n_members: Int, **nodes: Any) -> di
 
 
 @calcfunction
-def follow_slide(crystal: Dict, reach_A: Float, **nodes: Any) -> dict[str, Any]:
-    """Position of the atom against time, its distance from the bottom, and whether it came there and stayed."""
+def follow_slides(crystal: Dict, reach_A: Float, **nodes: Any) -> dict[str, Any]:
+    """Position of the atom against time in each slide, its distance from the bottom, whether it came there and stayed.
+
+    A slide that broke off is followed as far as it came; what is missing of it is NaN.
+    """
     shape = SlopeSettings.read(crystal.get_dict())
-    (run,) = runs_of(nodes)
-    summary: dict[str, Any] = {'status': run.record.get('status', 'missing'), 'reach_A': reach_A.value}
-    if 'placed_x_A' not in run.thermo:
-        return {'summary': Dict({**summary, 'cause': run.fault})}
-    positions = np.column_stack([run.thermo[f'placed_{axis}_A'] for axis in 'xyz'])
-    distances = distance_to_line(positions, _bottom_A(shape), shape.lengths_A[0])
-    times = run.thermo['time_ps']
-    summary |= {
-        **arrival(times, distances, reach_A.value),
-        'start_A': float(distances[0]),
-        'end_A': float(distances[-1]),
-        'duration_ps': float(times[-1]),
+    bottom, period = _bottom_A(shape), shape.lengths_A[0]
+    slides: list[dict[str, Any]] = []
+    courses = []
+    for run in runs_of(nodes):
+        slide: dict[str, Any] = {'status': run.record.get('status', 'missing')}
+        if not run.is_finished:
+            slide['cause'] = run.fault
+        if 'placed_x_A' in run.thermo:
+            positions = np.column_stack([run.thermo[f'placed_{axis}_A'] for axis in 'xyz'])
+            distances = distance_to_line(positions, bottom, period)
+            times = run.thermo['time_ps']
+            slide |= {
+                **arrival(times, distances, reach_A.value),
+                'start_A': float(distances[0]),
+                'closest_A': float(distances.min()),
+                'end_A': float(distances[-1]),
+                'duration_ps': float(times[-1]),
+            }
+            courses.append((len(slides), times, positions, distances))
+        slides.append(slide)
+    summary: dict[str, Any] = {
+        'reach_A': reach_A.value,
+        'n_slides': len(slides),
+        'n_finished': sum(slide['status'] == 'finished' for slide in slides),
+        'n_reached': sum(slide.get('reached_at_ps') is not None for slide in slides),
+        'n_stay': sum(slide.get('stays', False) for slide in slides),
+        'slides': slides,
     }
-    course = {'time_ps': times, 'position_A': positions, 'distance_A': distances}
+    if not courses:
+        return {'summary': Dict(summary)}
+    longest = max((times for _, times, _, _ in courses), key=len)
+    position = np.full((len(slides), len(longest), 3), np.nan)
+    distance = np.full((len(slides), len(longest)), np.nan)
+    for number, times, positions, distances in courses:
+        position[number, : len(times)] = positions
+        distance[number, : len(times)] = distances
+    course = {'time_ps': longest, 'position_A': position, 'distance_A': distance}
     return {'course': array_data(course), 'summary': Dict(summary)}
 
 
@@ -177,7 +207,14 @@ class ValleyWorkChain(PackedWorkChain):
             'slide',
             valid_type=Dict,
             required=False,
-            help='Settings of the run that begins there, without seed and fixed_below_A (kind `slide`).',
+            help='Settings of the runs that begin there, without seed and fixed_below_A (kind `slide`).',
+        )
+        spec.input(
+            'n_slides',
+            valid_type=Int,
+            default=lambda: Int(1),
+            validator=whole_number('n_slides'),
+            help='Number of these runs, which differ in their seeds: heat decides which way one atom goes.',
         )
         spec.input(
             'reach_A',
@@ -200,9 +237,15 @@ class ValleyWorkChain(PackedWorkChain):
             'slide.course',
             valid_type=ArrayData,
             required=False,
-            help='Of the atom on the slope: time_ps, position_A (n, 3), distance_A from the bottom.',
+            help='Of the atom on the slope: time_ps (n,), position_A (n_slides, n, 3), distance_A from the bottom '
+            '(n_slides, n).',
         )
-        spec.output('slide.summary', valid_type=Dict, required=False, help='When it came to the bottom, if it stayed.')
+        spec.output(
+            'slide.summary',
+            valid_type=Dict,
+            required=False,
+            help='How many slides came to the bottom and how many stayed there; `slides`: each of them.',
+        )
         spec.exit_code(
             510,
             'ERROR_NOT_RELAXED',
@@ -211,13 +254,15 @@ class ValleyWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
-        """A relaxation at each angle, and the slide."""
+        """A relaxation at each angle, and the slides."""
         if ('slope' in inputs) != ('slide' in inputs):
             raise ValueError('slope and slide belong together: give both or neither')
         shapes = _valleys(inputs['crystal'].get_dict(), inputs['angles_deg'].get_list())
         yield cls._runs('valley', inputs['settings'], shapes)
         if 'slope' in inputs:
-            yield cls._runs('slide', inputs['slide'], [SlopeSettings.read(inputs['slope'].get_dict())])
+            slope = SlopeSettings.read(inputs['slope'].get_dict())
+            one = cls._runs('slide', inputs['slide'], [slope])
+            yield one._replace(runs=one.runs * inputs['n_slides'].value)
 
     @staticmethod
     def _runs(kind: str, settings: Dict, shapes: list[Any]) -> Planned:
@@ -247,12 +292,12 @@ class ValleyWorkChain(PackedWorkChain):
         potentials : PotentialData or mapping of str to PotentialData
             One potential, or a committee m0, m1, …: the first one relaxes.
         seed : int
-            Seed of the slide.
+            Seed of the slides.
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `crystal`, `angles_deg`, `settings`, `slope` and `slide` (null for none),
-            `reach_A`, `runs_per_job`, `limits` (null for none).
+            `n_slides`, `reach_A`, `runs_per_job`, `limits` (null for none).
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -269,6 +314,7 @@ class ValleyWorkChain(PackedWorkChain):
         if inputs['slope'] is not None and inputs['slide'] is not None:
             builder.slope = Dict(inputs['slope'])
             builder.slide = Dict(inputs['slide'])
+        builder.n_slides = Int(inputs['n_slides'])
         builder.reach_A = Float(inputs['reach_A'])
         return builder
 
@@ -279,15 +325,16 @@ class ValleyWorkChain(PackedWorkChain):
         counts = [len(shape.build()) for shape in shapes]
         steps = validate('valley', {'fixed_below_A': 1.0, **builder.settings.get_dict()}, _ANY).n_steps
         has_slide = 'slope' in builder
-        jobs = -(-len(shapes) // builder.runs_per_job.value) + has_slide
+        n_slides, size = builder.n_slides.value, builder.runs_per_job.value
+        jobs = -(-len(shapes) // size) + has_slide * -(-n_slides // size)
         rows = [
-            ('jobs', str(jobs), f'at most {builder.runs_per_job.value} runs each'),
+            ('jobs', str(jobs), f'at most {size} runs each'),
             ('valleys', str(len(shapes)), f'{min(counts)} to {max(counts)} atoms, at most {steps} steps each'),
         ]
         if has_slide:
             atoms = len(SlopeSettings.read(builder.slope.get_dict()).build())
             steps = validate('slide', {'fixed_below_A': 1.0, **builder.slide.get_dict()}, _ANY).n_steps
-            rows.append(('slide', '1', f'{atoms} atoms, {steps} steps'))
+            rows.append(('slides', str(n_slides), f'{atoms} atoms, {steps} steps each'))
         return rows
 
     def run_valleys(self) -> Any:
@@ -296,12 +343,12 @@ class ValleyWorkChain(PackedWorkChain):
         self.out('structures', plan['structures'])
         awaited = self.submit_runs('valleys', plan['structures'], plan['settings'])
         if 'slope' in self.inputs:
-            slide = plan_slide(self.inputs.slope, self.inputs.slide, self.inputs.seed)
+            slide = plan_slides(self.inputs.slope, self.inputs.slide, self.inputs.n_slides, self.inputs.seed)
             awaited |= self.submit_runs('slide', slide['structures'], slide['settings'], goes_on=True)
         return awaited
 
     def results(self) -> ExitCode | None:
-        """Tabulate the energies, and follow the atom down the slope."""
+        """Tabulate the energies, and follow the atom down the slope in each slide."""
         self.attach_flags()
         jobs = dict(self.ctx.valleys)
         structures = next(iter(jobs.values())).inputs.structures
@@ -310,11 +357,12 @@ class ValleyWorkChain(PackedWorkChain):
         self.out('summary', told['summary'])
         failed = [f'valley of {angle}°: {cause}' for angle, cause in told['summary']['failed'].items()]
         if 'slide' in self.ctx:
-            slide = follow_slide(self.inputs.slope, self.inputs.reach_A, **outputs_of(dict(self.ctx.slide)))
+            slide = follow_slides(self.inputs.slope, self.inputs.reach_A, **outputs_of(dict(self.ctx.slide)))
             for name, node in slide.items():
                 self.out(f'slide.{name}', node)
-            if slide['summary']['status'] != 'finished':
-                failed.append(f'slide: {slide["summary"].get_dict().get("cause", slide["summary"]["status"])}')
+            for number, one in enumerate(slide['summary']['slides']):
+                if 'cause' in one:
+                    failed.append(f'slide {number}: {one["cause"]}')
         if failed:
             return self.exit_codes.ERROR_JOB_FAILED.format(causes='; '.join(failed))
         if told['summary']['not_relaxed_deg']:

@@ -16,8 +16,8 @@ def test_dry_run_of_valley(invoke, codes, potential, n_nodes):
     table = rows(output)
     assert table['valleys'].startswith('3 ')
     assert 'at most 2000 steps' in table['valleys']
-    assert table['slide'].startswith('1 ')
-    assert '5000 steps' in table['slide']
+    assert table['slides'].startswith('1 ')
+    assert '5000 steps' in table['slides']
     assert table['jobs'].startswith('2 ')
     assert n_nodes() == before
 

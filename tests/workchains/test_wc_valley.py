@@ -11,7 +11,7 @@ from aiida_liheal.calculations.lammps import JobSettings, check_runs
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
 from aiida_liheal.workchains.packed import pack_runs, runs_of
-from aiida_liheal.workchains.valley import ValleyWorkChain, follow_slide, plan_slide, plan_valleys, tabulate_valleys
+from aiida_liheal.workchains.valley import ValleyWorkChain, follow_slides, plan_slides, plan_valleys, tabulate_valleys
 
 WALLS = {'size': [6, 2], 'n_layers': 5, 'n_fixed_layers': 2, 'depth_A': 3.51, 'height_above_A': 10.0}
 SLOPE = {**WALLS, 'angle_deg': 90.0, 'from_bottom_A': 4.0}
@@ -50,7 +50,8 @@ def test_a_structure_and_a_run_for_each_angle(meam_potential):
     fixed = ValleySettings.read({**WALLS, 'angle_deg': 45.0}).fixed_below_A
     assert {(run['max_steps'], run['fixed_below_A']) for run in job.runs} == {(7, fixed)}
     assert len({run['seed'] for run in job.runs}) == 3
-    slide = plan_slide(Dict(SLOPE), Dict(SLIDE), Int(3))
+    slide = plan_slides(Dict(SLOPE), Dict(SLIDE), Int(2), Int(3))
+    assert len({run['seed'] for run in slide['settings']['runs']}) == 2
     check_runs(
         JobSettings.read(slide['settings'].get_dict()),
         slide['structures'].get_frames(),
@@ -126,34 +127,58 @@ def test_angles_that_failed_or_did_not_relax_are_named():
     assert summary['atom_energy']['rise_mean_eV'] == [0.0, None, 0.0]
 
 
-def slide_nodes(x, z):
+def slide_nodes(*courses):
+    """Outputs of a job with a slide for each x, z; one that is shorter than the first broke off."""
     thermo = ArrayData()
-    columns = {'time_ps': np.arange(len(x)), 'placed_x_A': x, 'placed_y_A': np.zeros(len(x)), 'placed_z_A': z}
-    for name, column in columns.items():
-        thermo.set_array(f'run_000_{name}', np.asarray(column, float))
+    records = []
+    for number, (x, z) in enumerate(courses):
+        columns = {'time_ps': np.arange(len(x)), 'placed_x_A': x, 'placed_y_A': np.zeros(len(x)), 'placed_z_A': z}
+        for name, column in columns.items():
+            thermo.set_array(f'run_{number:03d}_{name}', np.asarray(column, float))
+        whole = len(x) == len(courses[0][0])
+        records.append({'status': 'finished'} if whole else {'status': 'interrupted', 'cause': 'killed'})
     return {
-        'settings_j000': Dict({'runs': [SLIDE]}),
-        'results_j000': Dict({'runs': [{'status': 'finished'}]}),
+        'settings_j000': Dict({'runs': [SLIDE] * len(courses)}),
+        'results_j000': Dict({'runs': records}),
         'thermo_j000': thermo,
     }
 
 
-def test_slide_is_told_by_the_distance_from_the_bottom():
+def test_slides_are_told_by_the_distance_from_the_bottom():
     bottom = ValleySettings.read({**WALLS, 'angle_deg': 90.0}).build().positions[-1]
     start = SlopeSettings.read(SLOPE).build().positions[-1]
-    away = np.array([3.0, 2.0, 0.5, 0.2])
-    course = follow_slide(Dict(SLOPE), Float(1.0), **slide_nodes(bottom[0] + away, np.full(4, bottom[2])))
-    assert course['course'].get_array('distance_A') == pytest.approx(away)
-    summary = course['summary'].get_dict()
-    assert (summary['reached_at_ps'], summary['stays'], summary['share_within']) == (2.0, True, 1.0)
-    # one period further is the same valley; one that leaves again does not stay
     period = WALLS['size'][0] * 3.51
-    left = follow_slide(Dict(SLOPE), Float(1.0), **slide_nodes(bottom[0] + period - away[::-1], np.full(4, bottom[2])))
-    assert left['summary'].get_dict()['stays'] is False
-    assert left['summary'].get_dict()['share_within'] == 0.5
-    still = follow_slide(Dict(SLOPE), Float(1.0), **slide_nodes(np.full(4, start[0]), np.full(4, start[2])))
-    assert still['summary'].get_dict()['reached_at_ps'] is None
-    assert still['summary'].get_dict()['start_A'] == pytest.approx(np.hypot(*(start - bottom)[[0, 2]]))
+    away = np.array([3.0, 2.0, 0.5, 0.2])
+    courses = [
+        (bottom[0] + away, np.full(4, bottom[2])),
+        # one period further is the same valley; one that leaves again does not stay
+        (bottom[0] + period - away[::-1], np.full(4, bottom[2])),
+        (np.full(4, start[0]), np.full(4, start[2])),
+        (bottom[0] + away[:2], np.full(2, bottom[2])),
+    ]
+    told = follow_slides(Dict(SLOPE), Float(1.0), **slide_nodes(*courses))
+    summary = told['summary'].get_dict()
+    comes, leaves, still, broke = summary['slides']
+    assert (comes['reached_at_ps'], comes['stays'], comes['share_within']) == (2.0, True, 1.0)
+    assert (comes['start_A'], comes['closest_A'], comes['end_A']) == pytest.approx((3.0, 0.2, 0.2))
+    assert (leaves['reached_at_ps'], leaves['stays'], leaves['share_within']) == (0.0, False, 0.5)
+    assert (still['reached_at_ps'], still['stays']) == (None, False)
+    assert still['start_A'] == pytest.approx(np.hypot(*(start - bottom)[[0, 2]]))
+    assert (broke['cause'], broke['duration_ps']) == ('interrupted: killed', 1.0)
+    assert [summary[f'n_{key}'] for key in ('slides', 'finished', 'reached', 'stay')] == [4, 3, 2, 1]
+    distances = told['course'].get_array('distance_A')
+    assert distances[0] == pytest.approx(away)
+    assert distances[3] == pytest.approx([3.0, 2.0, np.nan, np.nan], nan_ok=True)
+    assert told['course'].get_array('position_A').shape == (4, 4, 3)
+
+
+def test_slides_that_left_nothing_are_counted():
+    nodes = {'settings_j000': Dict({'runs': [SLIDE] * 2})}
+    told = follow_slides(Dict(SLOPE), Float(1.0), **nodes)
+    assert 'course' not in told
+    summary = told['summary'].get_dict()
+    assert [summary[f'n_{key}'] for key in ('slides', 'finished', 'reached', 'stay')] == [2, 0, 0, 0]
+    assert all('missing' in slide['cause'] for slide in summary['slides'])
 
 
 @pytest.mark.parametrize(
@@ -166,6 +191,7 @@ def test_slide_is_told_by_the_distance_from_the_bottom():
         ({'slide': None}, ['slope and slide belong together']),
         ({'crystal': {**WALLS, 'depth_A': 1.0}}, ['depth_A = 1.0 Å', 'at least one layer']),
         ({'reach_A': 0.0}, ['reach_A is 0.0 Å', 'more than 0']),
+        ({'n_slides': 0}, ['n_slides is 0', '1 or more']),
     ],
 )
 def test_refused_before_anything_is_run(valleys, refusal, changes, parts):
@@ -180,6 +206,7 @@ def test_protocols_fit_what_they_describe(codes, meam_potential, protocol):
     assert ValleyWorkChain._validate_inputs(builder._inputs(prune=True), None) is None
     rows = {row[0]: row[1] for row in ValleyWorkChain.plan(builder)}
     assert rows['valleys'] == {'fast': '3'}.get(protocol, '6')
+    assert rows['slides'] == {'fast': '1', 'balanced': '4', 'paper': '8'}[protocol]
     assert rows['jobs'] == '2'
 
 
@@ -200,6 +227,6 @@ def test_valleys_and_a_slide_as_they_are(valleys):
     assert (removal < atom + 0.5).all()
     course = outputs['slide']['course']
     start = SlopeSettings.read(SLOPE).build().positions[-1]
-    assert course.get_array('position_A')[0] == pytest.approx(start, abs=1e-3)
+    assert course.get_array('position_A')[0, 0] == pytest.approx(start, abs=1e-3)
     assert len(course.get_array('time_ps')) == 11
-    assert outputs['slide']['summary']['status'] == 'finished'
+    assert outputs['slide']['summary']['n_finished'] == 1
