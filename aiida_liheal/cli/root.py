@@ -13,7 +13,7 @@ from aiida_liheal.cli.campaign import campaign
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.film import film, panel
 from aiida_liheal.cli.launch import launch
-from aiida_liheal.cli.protocols import diffuse, melt, valley
+from aiida_liheal.cli.packed import diffuse, melt, valley
 from aiida_liheal.cli.quickstart import quickstart
 from aiida_liheal.cli.report import report
 from aiida_liheal.cli.setup import setup
