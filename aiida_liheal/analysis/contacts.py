@@ -65,7 +65,7 @@ class ContactResult:
 class Contacts:
     """The two largest dendrites of a run, followed by their atoms until they are one, and what becomes of it.
 
-    Atoms may come and go from frame to frame. Memory holds four numbers a frame and the identifiers of the pair's
+    Atoms may come and go from frame to frame. Memory holds six numbers a frame and the identifiers of the pair's
     atoms.
 
     Parameters
@@ -84,6 +84,8 @@ class Contacts:
         self._times: list[float] = []
         self._joined: list[bool] = []
         self._necks: list[float] = []
+        self._gaps_A: list[float] = []
+        self._necks_A: list[float] = []
         self._meets: list[bool] = []
         self._roughness: list[float] = []
         # of the last frame in which the two were apart
@@ -122,29 +124,33 @@ class Contacts:
             raise ValueError(f'time {time_ps} ps after {self._times[-1]} ps: frames must come in the order of time')
         lengths = np.diagonal(cell_A)
         holders = [_holder(atoms, ids, found) for atoms in self._atoms]
-        joined, neck = False, math.nan
+        joined, neck, neck_A, gap_A = False, math.nan, math.nan, math.nan
         if holders and holders[0] == holders[1]:
             # both in one dendrite; or in none, after they were one: they have gone into a film
             joined = holders[0] is not None or self._joined[-1]
             neck = 1.0 if joined else math.nan
+            gap_A = 0.0 if joined else math.nan
             if holders[0] is not None:
-                neck = self._neck_share(positions_A, lengths, pbc, found[holders[0]])
+                neck, neck_A = self._neck(positions_A, lengths, pbc, found[holders[0]])
         if not joined:
             tall = [d for d in found if d.height_A >= self.settings.pair_min_height_A and not d.spans_cell]
             if len(tall) >= 2:
                 pair = sorted(tall[:2], key=lambda dendrite: _place(dendrite, lengths)[0])
                 self._partners = tuple(_partner(dendrite, lengths) for dendrite in pair)
                 self._atoms = tuple(ids[dendrite.members] for dendrite in pair)
+                gap_A = _gap_A(pair[0], pair[1], lengths, pbc)
         self._times.append(time_ps)
         self._joined.append(joined)
         self._necks.append(neck)
+        self._gaps_A.append(gap_A)
+        self._necks_A.append(neck_A)
         self._meets.append(bool(found and found[0].spans_cell))
         tops = column_tops_A(positions_A[matter], lengths, self.dendrites)
         self._roughness.append(float(tops.std()))
 
     def arrays(self) -> dict[str, NDArray]:
         """By frame, as in `CONTACT_QUANTITIES`: (n_frames,) each."""
-        columns = (self._joined, self._necks, self._meets, self._roughness)
+        columns = (self._joined, self._necks, self._meets, self._roughness, self._gaps_A, self._necks_A)
         return {name: np.array(column, float) for name, column in zip(CONTACT_QUANTITIES, columns, strict=True)}
 
     def result(self) -> ContactResult:
@@ -165,10 +171,10 @@ class Contacts:
             flat_ps=stays_from_ps(times, flat, settings.stays_for_ps),
         )
 
-    def _neck_share(
+    def _neck(
         self, positions_A: NDArray, lengths: NDArray, pbc: NDArray | Sequence[bool], body: Dendrite
-    ) -> float:
-        """Narrowest cross-section between the axes of the pair by the smaller one at an axis.
+    ) -> tuple[float, float]:
+        """Narrowest cross-section between the axes of the pair by the smaller one at an axis, and itself in Å.
 
         Dendrites in a periodic cell can meet on either side of each other: the wider neck counts.
         """
@@ -193,7 +199,7 @@ class Contacts:
         lengths: NDArray,
         pbc: NDArray | Sequence[bool],
         body: Dendrite,
-    ) -> float:
+    ) -> tuple[float, float]:
         """The same along one way (2,) in Å from one axis to the other."""
         distance = float(np.linalg.norm(way))
         step = self.dendrites.slice_A
@@ -212,8 +218,8 @@ class Contacts:
         sizes, _ = slice_widths(
             across, slices[inside], n + 1, np.ones(across.shape[1]), np.zeros(across.shape[1], bool), self.dendrites
         )
-        at_axes = min(sizes[0], sizes[n])
-        return float(sizes[1:n].min() / at_axes) if at_axes > 0 else 0.0
+        at_axes, narrowest = min(sizes[0], sizes[n]), float(sizes[1:n].min())
+        return (narrowest / float(at_axes) if at_axes > 0 else 0.0), narrowest
 
 
 def stays_from_ps(times_ps: NDArray, holds: NDArray, for_ps: float) -> float | None:
@@ -244,6 +250,21 @@ def _holder(atoms: NDArray, ids: NDArray, found: Sequence[Dendrite]) -> int | No
         if 2 * np.isin(atoms, ids[dendrite.members]).sum() > len(atoms):
             return number
     return None
+
+
+def _gap_A(one: Dendrite, other: Dendrite, lengths: NDArray, pbc: NDArray | Sequence[bool]) -> float:  # noqa: N802
+    """Narrowest distance in Å between the outlines of two dendrites, slice by slice of one height; 0 if they overlap.
+
+    Outlines are as wide as the slices' widths W about their centres.
+    """
+    n = min(len(one.widths_A), len(other.widths_A))
+    apart = other.centres_A[:n] - one.centres_A[:n]
+    periodic = np.asarray(pbc)[:2]
+    apart -= np.where(periodic, np.round(apart / lengths[:2]) * lengths[:2], 0.0)
+    if one.is_quasi_2d:
+        apart[:, 1] = 0.0
+    free = np.linalg.norm(apart, axis=1) - (one.widths_A[:n] + other.widths_A[:n]) / 2
+    return float(max(0.0, np.nanmin(free))) if np.isfinite(free).any() else math.nan
 
 
 def _place(dendrite: Dendrite, lengths: NDArray) -> NDArray:

@@ -42,6 +42,8 @@ CONTACT_QUANTITIES: dict[str, tuple[str, str]] = {
     'pair_neck_share': ('', 'narrowest cross-section between the axes of the pair by the smaller one at an axis'),
     'pair_meets_image': ('', 'whether the largest dendrite meets its image through the side of the cell: 1 yes, 0 no'),
     'column_roughness_A': ('Å', 'standard deviation of the heights to which columns are filled from below'),
+    'pair_gap_A': ('Å', 'narrowest distance between the outlines of the dendrites of the pair; 0 where they are one'),
+    'pair_neck_A': ('Å', 'narrowest cross-section between the axes of the pair above what joins no dendrites'),
 }
 #: Unit and meaning of every array of `series`, `profiles` and `mobility`.
 QUANTITIES: dict[str, tuple[str, str]] = {

@@ -84,6 +84,12 @@ def test_contact_of_a_moving_pair(form, quasi_2d, shift):
     last = shifts[int(result.contact_ps) - 1]
     assert min(apart, body.lengths_A[0] - apart) == pytest.approx(body.diameter_A + body.gap_A - 2 * last, abs=2)
     assert result.met_image_ps is None
+    gaps = contacts.arrays()['pair_gap_A']
+    before = int(result.contact_ps)
+    # hemispheres are furthest apart where they are drawn widest, below what joins no dendrites
+    drawn = body.gap_A - 2 * shifts[:before] + (3.5 if form == 'hemisphere' else 0.0)
+    assert gaps[:before] == pytest.approx(drawn, abs=1.5)
+    assert not gaps[before:].any()
     # needles that lie side by side are as thick between as at their axes; heads and feet leave a cavity or a valley
     assert (result.fused_ps is not None) == (form == 'needle')
 
@@ -164,7 +170,10 @@ def test_fused_when_the_cavity_is_gone():
         return head | stems | heap
 
     rng = np.random.default_rng(5)
-    result = follow(growing(keep, range(0, 36), 10.0, rng), TOP).result()
+    contacts = follow(growing(keep, range(0, 36), 10.0, rng), TOP)
+    result = contacts.result()
+    # the heads alone at first, to a row of atoms
+    assert contacts.arrays()['pair_neck_A'][int(result.contact_ps) + 1] == pytest.approx(42 - 28, abs=A)
     # heads are 36 Å apart at first and come closer by 4 Å/ps
     assert result.contact_ps == pytest.approx((36 - SHAPES.cutoff_A) / 4, abs=1.5)
     low = A / 4 + SHAPES.join_height_A
