@@ -19,9 +19,8 @@ from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
 from aiida.storage.sqlite_zip.backend import SqliteZipBackend
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from drawing import draw_circles, save_small
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
-from PIL import Image
 
 from aiida_liheal.analysis.dendrites import deposit_row
 from aiida_liheal.analysis.surface import HeightMap, height_map
@@ -73,10 +72,8 @@ def cost_table(points: dict[str, WorkChainNode]) -> str:
 def save(figure: Any, folder: Path, name: str) -> None:
     """Write a figure, with few colours: these pictures are kept with the documentation."""
     path = folder / f'gallery_{name}.png'
-    figure.savefig(path, dpi=160)
+    save_small(figure, path, dpi=160)
     plt.close(figure)
-    with Image.open(path) as image:
-        image.convert('RGB').quantize(128).save(path, optimize=True)
     print(f'wrote {path}', file=sys.stderr)
 
 
@@ -111,24 +108,9 @@ def draw_voids(points: dict[str, WorkChainNode], folder: Path) -> None:
 
 def draw_atoms(panel: Axes, snapshots: Any, which: str, colours: np.ndarray) -> None:
     """A frame seen along y, the nearer atoms over those behind."""
-    x, y, z = snapshots.get_array(f'{which}_position_A').T
-    order = np.argsort(-y)
-    width = np.full(len(order), 2.9)
-    circles = EllipseCollection(
-        width,
-        width,
-        np.zeros(len(order)),
-        units='xy',
-        offsets=np.column_stack([x, z])[order],
-        offset_transform=panel.transData,
-        facecolors=colours[order],
-        edgecolors='black',
-        linewidths=0.2,
-    )
-    panel.add_collection(circles)
-    panel.set_aspect('equal')
-    panel.set_xlim(x.min() - 2, x.max() + 2)
-    panel.set_axis_off()
+    positions = snapshots.get_array(f'{which}_position_A')
+    draw_circles(panel, positions, colours)
+    panel.set_xlim(positions[:, 0].min() - 2, positions[:, 0].max() + 2)
 
 
 def by_structure(snapshots: Any, which: str) -> np.ndarray:

@@ -8,9 +8,8 @@ import matplotlib as mpl
 mpl.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
+from drawing import draw_circles, save_small
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
-from PIL import Image
 
 from aiida_liheal.structures.shapes import read_shape
 
@@ -68,23 +67,9 @@ def draw(axes: Axes, title: str, values: dict[str, Any]) -> None:
     if shape.shape in ('valley', 'slope'):
         colours[-1] = (0.85, 0.15, 0.1, 1)
     shown = y >= atoms.cell[1, 1] / 2 - 1e-3 if shape.shape == 'void' else np.full(len(y), fill_value=True)
-    order = np.flatnonzero(shown)[np.argsort(-y[shown])]
-    width = np.full(len(order), 2.9)
-    circles = EllipseCollection(
-        width,
-        width,
-        np.zeros(len(order)),
-        units='xy',
-        offsets=np.column_stack([x, z])[order],
-        offset_transform=axes.transData,
-        facecolors=colours[order],
-        edgecolors='black',
-        linewidths=0.15,
-    )
-    axes.add_collection(circles)
-    axes.set(xlim=(-3, x.max() + 3), ylim=(-3, z.max() + 3), aspect='equal', title=f'{title}: {len(atoms)} atoms')
+    draw_circles(axes, atoms.positions[shown], colours[shown], line_width=0.15)
+    axes.set(xlim=(-3, x.max() + 3), ylim=(-3, z.max() + 3), title=f'{title}: {len(atoms)} atoms')
     axes.title.set_fontsize(7)
-    axes.axis('off')
 
 
 def main() -> None:
@@ -94,10 +79,7 @@ def main() -> None:
     for part, row in zip(parts, ROWS, strict=True):
         for axes, (title, values) in zip(part.subplots(1, len(row)), row.items(), strict=True):
             draw(axes, title.replace('_', ' '), values)
-    figure.savefig(TARGET, dpi=110, metadata={'Software': None})
-    # a palette makes it much smaller
-    with Image.open(TARGET) as picture:
-        picture.convert('RGB').quantize(128, Image.Quantize.FASTOCTREE).save(TARGET, optimize=True)
+    save_small(figure, TARGET, dpi=110)
 
 
 if __name__ == '__main__':
