@@ -39,8 +39,8 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.analysis.settings import AnalysisSettings, ContactSettings, DendriteAnalysisSettings
     from aiida_liheal.analysis.validation import Limit, PropertyReference, ReferenceValue
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
-    from aiida_liheal.calculations.gpaw import GpawSettings
     from aiida_liheal.calculations.lammps import JobSettings
+    from aiida_liheal.engines.gpaw.calculation import GpawSettings
     from aiida_liheal.lammps.kinds import (
         DepositSettings,
         DiffuseSettings,

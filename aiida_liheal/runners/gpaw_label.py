@@ -3,7 +3,7 @@
 Stand-alone: it needs numpy, ASE and GPAW, nothing of this package. In the working folder it reads
 
 - `frames.npz`: the arrays of `Frames.to_arrays` (structures/frames.py), read without pickle;
-- `settings.json`: the keys of `GpawSettings` (calculations/gpaw.py).
+- `settings.json`: the keys of `GpawSettings` (engines/gpaw/calculation.py).
 
 Each frame is computed in a process of its own, with one thread, and its record is written the moment it is done
 (`labels/frame_00012.npz`), so that a killed job keeps what it finished. A record is taken over by a later run in the

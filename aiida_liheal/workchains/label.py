@@ -5,26 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from aiida.engine import CalcJob, ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, while_
 from aiida.orm import Code, Dict, Float, Int, Str
 
-from aiida_liheal.calculations.gpaw import GpawCalculation
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines import Engine, engines
+from aiida_liheal.engines import engine as find_engine
 from aiida_liheal.workchains.ports import add_max_at_once, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('ENGINES', 'LabelWorkChain', 'split_frames', 'summarise_labels')
-
-#: The engines by name. An engine is a CalcJob that labels one batch; another one is another class in this table.
-#:
-#: It takes `code`, `frames` (`FramesData`), `settings` (`Dict`), optionally `parent_folder` (`RemoteData`: what an
-#: interrupted job finished there is not done again), and whatever else is its own. Its static method
-#: `explain_batch(frames, settings)` says what is wrong with them, or returns None. It gives `frames` (the converged
-#: ones, with `source_index`; energies in eV are those that the forces in eV/Å are the gradient of, virials in eV are
-#: -volume x stress) and `summary` (`n_given`, `n_made`, `n_dropped`, `n_not_tried`, `dropped` with index and cause,
-#: `seconds_per_frame`, `versions`, `settings`), and ends with `ERROR_INTERRUPTED` (400) if frames were not tried and
-#: with `ERROR_NOTHING_CONVERGED` (500) if none was labelled.
-ENGINES: dict[str, type[CalcJob]] = {'gpaw': GpawCalculation}
+__all__ = ('LabelWorkChain', 'split_frames', 'summarise_labels')
 
 
 def allowed_number(share: float, n_given: int) -> int:
@@ -75,15 +65,15 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
     def define(cls, spec: Any) -> None:
         """Inputs, outputs, outline and exit codes."""
         super().define(spec)
-        for name, process in ENGINES.items():
+        for name, found in engines().items():
             spec.expose_inputs(
-                process,
+                found.job,
                 namespace=name,
                 exclude=('frames', 'parent_folder'),
                 namespace_options={
                     'required': False,
                     'populate_defaults': False,
-                    'help': f'Inputs of the {name} job: its code, settings and options.',
+                    'help': f'Inputs of the {name} job: its code ({found.code}), settings and options.',
                 },
             )
         spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
@@ -92,9 +82,9 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             valid_type=Str,
             default=lambda: Str('gpaw'),
             validator=lambda node, _: (
-                None if node.value in ENGINES else f'engine is {node.value!r}; allowed are {", ".join(ENGINES)}'
+                None if node.value in engines() else f'engine is {node.value!r}; allowed are {", ".join(engines())}'
             ),
-            help=f'What computes the labels: {", ".join(ENGINES)}.',
+            help='What computes the labels: ' + '; '.join(f'{n} ({e.title})' for n, e in engines().items()) + '.',
         )
         spec.input(
             'batch_size',
@@ -162,14 +152,25 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
 
     @staticmethod
     def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
-        engine = inputs['engine'].value if 'engine' in inputs else 'gpaw'
-        if engine not in ENGINES or 'frames' not in inputs:
+        name = inputs['engine'].value if 'engine' in inputs else 'gpaw'
+        if name not in engines() or 'frames' not in inputs:
             return None  # their own ports say so
-        given = inputs.get(engine) or {}
-        missing = [name for name in ('code', 'settings') if name not in given]
+        given = inputs.get(name) or {}
+        missing = [port for port in ('code', 'settings') if port not in given]
         if missing:
-            return f'engine is {engine!r}, but {" and ".join(f"{engine}.{name}" for name in missing)} is not given'
-        return ENGINES[engine].explain_batch(inputs['frames'], given['settings'])
+            return f'engine is {name!r}, but {" and ".join(f"{name}.{port}" for port in missing)} is not given'
+        return find_engine(name).explain_batch(inputs['frames'], given['settings'])
+
+    @classmethod
+    def _load(cls) -> dict[str, Any]:
+        """The protocols of the verb, with those of each engine laid in under its name."""
+        content = super()._load()
+        for name, found in engines().items():
+            own = found.protocol()
+            content['default_inputs'][name] = own['default_inputs']
+            for protocol, changes in content['protocols'].items():
+                changes[name] = own['protocols'].get(protocol, {})
+        return content
 
     @classmethod
     def get_builder_from_protocol(
@@ -186,14 +187,14 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         Parameters
         ----------
         code : Code
-            What runs the engine; for `gpaw` a Python in which GPAW is installed.
+            What runs the engine: for `gpaw` a Python in which GPAW is installed.
         frames : FramesData
             The structures to label.
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `batch_size`, `max_at_once`, `allowed_failures`, `max_iterations`, and by the name
-            of the engine its `settings` (for `gpaw` see `GpawSettings`).
+            of the engine its `settings` and what else its part of the protocol has.
         options : dict, optional
             `metadata.options` of each job.
         engine : str
@@ -204,14 +205,17 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         ValueError
             For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
         """
-        if engine not in ENGINES:
-            raise ValueError(f'engine is {engine!r}; allowed are {", ".join(ENGINES)}')
+        chosen = find_engine(engine)
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        unknown = sorted(set(inputs[engine]) - {'settings'})
+        own = inputs[engine]
+        allowed = ('settings', *chosen.further)
+        unknown = sorted(set(own) - set(allowed))
         if unknown:
-            raise ValueError(f'unknown override {", ".join(f"{engine}.{key}" for key in unknown)}; allowed is settings')
-        settings = Dict(inputs[engine]['settings'])
-        problem = ENGINES[engine].explain_batch(frames, settings)
+            raise ValueError(
+                f'unknown override {", ".join(f"{engine}.{key}" for key in unknown)}; allowed are {", ".join(allowed)}'
+            )
+        settings = Dict(own['settings'])
+        problem = chosen.explain_batch(frames, settings)
         if problem:
             raise ValueError(problem)
         builder = cls.get_builder()
@@ -224,8 +228,15 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             builder.max_at_once = Int(inputs['max_at_once'])
         builder[engine].code = code
         builder[engine].settings = settings
+        for port, value in chosen.prepare(own, frames).items():
+            builder[engine][port] = value
         set_options(builder[engine], options)
         return builder
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that labels."""
+        return find_engine(self.inputs.engine.value)
 
     def setup(self) -> None:
         """Split the frames into batches."""
@@ -247,14 +258,14 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         """Submit as many jobs as may run side by side."""
         at_once = self.inputs.max_at_once.value if 'max_at_once' in self.inputs else len(self.ctx.left)
         self.ctx.running, self.ctx.left = self.ctx.left[:at_once], self.ctx.left[at_once:]
-        engine = self.inputs.engine.value
+        engine = self.engine
         awaited = {}
         for name in self.ctx.running:
-            inputs: dict[str, Any] = {**self.exposed_inputs(ENGINES[engine], engine), 'frames': self.ctx.shards[name]}
+            inputs: dict[str, Any] = {**self.exposed_inputs(engine.job, engine.name), 'frames': self.ctx.shards[name]}
             if name in self.ctx.parents:
                 inputs['parent_folder'] = self.ctx.parents[name]
             inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': name}
-            job = self.submit(ENGINES[engine], **inputs)
+            job = self.submit(engine.job, **inputs)
             self.ctx.n_jobs[name] += 1
             self.report(f'labelling {name} ({len(self.ctx.shards[name])} frames): {job.process_label}<{job.pk}>')
             awaited[f'jobs.{name}'] = job
@@ -262,7 +273,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
 
     def inspect_batches(self) -> None:
         """Keep the jobs that ended; submit interrupted ones again, without the frames that they finished."""
-        interrupted = ENGINES[self.inputs.engine.value].exit_codes.ERROR_INTERRUPTED.status
+        interrupted = self.engine.job.exit_codes.ERROR_INTERRUPTED.status
         for name in self.ctx.running:
             job = self.ctx.jobs[name]
             if job.exit_status == interrupted and self.ctx.n_jobs[name] < self.inputs.max_iterations.value:
@@ -282,7 +293,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         if known:
             node = summarise_labels(**{name: job.outputs.summary for name, job in known.items()})
             self.out('summary', node)
-        process = ENGINES[self.inputs.engine.value].exit_codes
+        process = self.engine.job.exit_codes
         told = (0, process.ERROR_INTERRUPTED.status, process.ERROR_NOTHING_CONVERGED.status)
         failed = {name: job for name, job in sorted(self.ctx.ended.items()) if job.exit_status not in told}
         if failed:

@@ -14,10 +14,10 @@ from aiida.orm import CalcJobNode, Dict, InstalledCode, Int, to_aiida_type
 from ase.build import bulk
 from plumpy import ProcessState
 
-from aiida_liheal.calculations.gpaw import GpawCalculation, GpawSettings
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.gpaw.calculation import GpawCalculation, GpawSettings
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.workchains.label import ENGINES, LabelWorkChain, allowed_number, split_frames
+from aiida_liheal.workchains.label import LabelWorkChain, allowed_number, split_frames
 
 needs_gpaw = pytest.mark.skipif(find_spec('gpaw') is None, reason='GPAW is not installed (extra `engines`)')
 COARSE = {'gpaw': {'settings': {'cutoff_eV': 200.0, 'kpoint_spacing_per_A': 0.95, 'n_workers': 1}}}
@@ -42,21 +42,6 @@ def three_frames():
         atoms.rattle(0.1, seed=seed)
         images.append(atoms)
     return FramesData(Frames.from_atoms(images), domain='bulk')
-
-
-@pytest.mark.parametrize('name', ENGINES)
-def test_engine_fulfils_the_contract(name):
-    """What the work chain relies on, for every engine in the table."""
-    spec = ENGINES[name].spec()
-    assert {'code', 'frames', 'settings', 'parent_folder'} <= set(spec.inputs)
-    assert not spec.inputs['parent_folder'].required
-    assert {'frames', 'summary', 'remote_folder'} <= set(spec.outputs)
-    assert not spec.outputs['frames'].required
-    codes = ENGINES[name].exit_codes
-    assert codes.ERROR_INTERRUPTED.status == 400
-    assert codes.ERROR_NOTHING_CONVERGED.status == 500
-    assert codes.ERROR_INTERRUPTED.invalidates_cache
-    assert callable(ENGINES[name].explain_batch)
 
 
 @pytest.mark.parametrize('protocol', ['fast', 'balanced', 'paper'])

@@ -13,8 +13,8 @@ from aiida.orm import Dict
 from aiida.parsers import Parser
 from numpy.typing import NDArray
 
-from aiida_liheal.calculations.gpaw import GpawCalculation
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.gpaw.calculation import GpawCalculation
 from aiida_liheal.parsers.common import read_text
 from aiida_liheal.structures.frames import Frames
 

@@ -9,9 +9,9 @@ import pytest
 from aiida.common import LinkType
 from aiida.orm import CalcJobNode, Dict, FolderData
 
-from aiida_liheal.calculations.gpaw import GpawCalculation
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.parsers.gpaw import GpawParser, label_frames
+from aiida_liheal.engines.gpaw.calculation import GpawCalculation
+from aiida_liheal.engines.gpaw.parser import GpawParser, label_frames
 from aiida_liheal.structures.frames import Frames
 
 FIXTURES = Path(__file__).parent / 'fixtures' / 'gpaw'

@@ -17,8 +17,8 @@ from aiida.orm import Dict, InstalledCode
 from ase import Atoms
 from ase.build import bcc100, bulk
 
-from aiida_liheal.calculations.gpaw import GpawCalculation, GpawSettings
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.gpaw.calculation import GpawCalculation, GpawSettings
 from aiida_liheal.runners.gpaw_label import fingerprint, kpoint_mesh, label, vacuum_gap
 from aiida_liheal.structures.frames import Frames
 
