@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail, load, stored_twin, with_profile
+from aiida_liheal.cli.import_frames import import_commands, store, symbols_of
+from aiida_liheal.cli.params import fail, load, with_profile
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from aiida_liheal.data.potential import PotentialData
 
 __all__ = ('data',)
+
+#: Formats that frames are written in.
+EXPORT_FORMATS = ('deepmd-npy', 'deepmd-mixed', 'deepmd-hdf5', 'extxyz', 'ase-db')
+_SUFFIXES = {'.xyz': 'extxyz', '.extxyz': 'extxyz', '.h5': 'deepmd-hdf5', '.hdf5': 'deepmd-hdf5', '.db': 'ase-db'}
+#: Most compositions that `info` lists one by one.
+_MOST_ROWS = 12
 
 
 @click.group('data', cls=VerdiCommandGroup)
@@ -44,40 +52,12 @@ def import_builtin(name: str) -> None:
     except ValueError as error:
         fail(str(error))
     for member, node in committee.items():
-        _store(node, f'{member} of {name}')
+        store(node, f'{member} of {name}')
     echo.echo_report(f'licence of these potentials: {card["licence"]}')
 
 
-@import_.command('deepmd-npy')
-@click.argument('paths', metavar='PATH...', nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option('--domain', help='What kind of structures these are, such as bulk or surface; errors are told by domain.')
-@click.option('--label', default='', help='A label for the nodes.')
-@with_profile
-def import_deepmd(paths: tuple[Path, ...], domain: str | None, label: str) -> None:
-    """Import labelled frames from DeePMD-kit npy systems, a shard a PATH.
-
-    A PATH is one system (with type.raw and set.000) or a folder with systems anywhere below it, which become one
-    shard. Energies in eV, forces in eV/Å, virials in eV.
-    """
-    from aiida_liheal.data.frames import FramesData
-    from aiida_liheal.structures.formats import read_deepmd_npy
-    from aiida_liheal.structures.frames import Frames
-
-    shards = []
-    for path in paths:
-        systems = sorted(file.parent for file in path.rglob('type.raw')) if path.is_dir() else []
-        if not systems:
-            fail(f'{path}: no DeePMD-kit npy system there (a folder with type.raw and set.000)')
-        try:
-            frames = Frames.concatenate([read_deepmd_npy(system) for system in systems])
-        except ValueError as error:
-            fail(str(error))
-        node = FramesData(frames, domain=domain)
-        node.label = label
-        node.description = f'imported from {path}'
-        shards.append((path, node))
-    for path, node in shards:
-        _store(node, str(path))
+for _command in import_commands:
+    import_.add_command(_command)
 
 
 @import_.command('structures')
@@ -133,27 +113,14 @@ def import_structures(
         images = [
             atoms
             for path in paths
-            for atoms in read_structures(path, kind, _symbols(elements), directions, index, min_distance_A)
+            for atoms in read_structures(path, kind, symbols_of(elements), directions, index, min_distance_A)
         ]
         node = FramesData(Frames.from_atoms(images), domain=domain)
     except ValueError as error:
         fail(str(error))
     node.label = label
     node.description = f'imported from {", ".join(map(str, paths))}'
-    _store(node, f'{len(paths)} file{"s" * (len(paths) > 1)}')
-
-
-def _symbols(elements: str | None) -> tuple[str, ...] | None:
-    """Chemical symbols with commas between them."""
-    from ase.data import atomic_numbers
-
-    if elements is None:
-        return None
-    symbols = tuple(elements.split(','))
-    unknown = [symbol for symbol in symbols if symbol == 'X' or symbol not in atomic_numbers]
-    if unknown:
-        fail(f'elements: {", ".join(map(repr, unknown))} is no chemical element; give symbols such as Li or Li,O')
-    return symbols
+    store(node, f'{len(paths)} file{"s" * (len(paths) > 1)}')
 
 
 @import_.command('potential')
@@ -174,7 +141,7 @@ def import_potential(
     """Import a potential from its FILEs: a frozen DeePMD-kit model, or the files of a classical potential."""
     from aiida_liheal.data.potential import PotentialData
 
-    symbols = _symbols(elements) or ()
+    symbols = symbols_of(elements) or ()
     missing = [str(path) for path in (*files, training_input) if path is not None and not path.is_file()]
     if missing:
         fail(f'there is no file {", ".join(missing)}')
@@ -191,19 +158,7 @@ def import_potential(
         fail(f'{files[0]}: {error}')
     node.label = label
     node.description = f'imported from {files[0]}'
-    _store(node, str(files[0]))
-
-
-def _store(node: Any, what: str) -> None:
-    """Store a node unless there is one of the same content, and say which it is."""
-    from aiida_liheal.report.tree import describe
-
-    kept = stored_twin(node)
-    if kept.is_stored:
-        echo.echo_report(f'{what}: is there already, pk {kept.pk}')
-    else:
-        kept.store()
-        echo.echo_success(f'{what}: {describe(kept)}, pk {kept.pk}')
+    store(node, str(files[0]))
 
 
 def _load_ours(identifier: str) -> Any:
@@ -215,43 +170,85 @@ def _load_ours(identifier: str) -> Any:
 
 @data.command('info')
 @click.argument('node', metavar='PK')
+@click.option('--json', 'as_json', is_flag=True, help='Write JSON, with units in the keys.')
 @with_profile
-def info(node: str) -> None:
-    """Say what a shard of frames or a potential is."""
+def info(node: str, as_json: bool) -> None:
+    """Say what a shard of frames or a potential is.
+
+    Of frames: counts, ranges of energy, force, volume and pressure, structures that are there more than once, and for
+    each composition how far it reaches in energy, as the temperature at which a harmonic solid would have the mean
+    energy above the lowest.
+    """
     from aiida_liheal.data.frames import FramesData
 
     loaded = _load_ours(node)
     rows = [('pk', loaded.pk), ('uuid', loaded.uuid), ('label', loaded.label), ('description', loaded.description)]
-    rows += _frames_info(loaded) if isinstance(loaded, FramesData) else _potential_info(loaded)
     creator = loaded.creator
-    rows.append(('made by', f'{creator.process_label}<{creator.pk}>' if creator is not None else 'imported'))
+    made_by = f'{creator.process_label}<{creator.pk}>' if creator is not None else 'imported'
+    if isinstance(loaded, FramesData):
+        from aiida_liheal.structures.frame_facts import frame_facts
+
+        facts = frame_facts(loaded.get_frames())
+        if as_json:
+            sources = {'sources': loaded.sources, 'left_out': loaded.left_out}
+            content = {**dict(rows), 'domain': loaded.domain, 'made_by': made_by, **facts, **sources}
+            echo.echo(json.dumps(content, indent=2))
+            return
+        rows += _frames_info(loaded, facts)
+    elif as_json:
+        content = {key.replace(' ', '_'): value for key, value in (*rows, *_potential_info(loaded))}
+        echo.echo(json.dumps({**content, 'made_by': made_by}, indent=2))
+        return
+    else:
+        rows += _potential_info(loaded)
+    rows.append(('made by', made_by))
     echo.echo_tabulate([row for row in rows if row[1] not in ('', None)], tablefmt='plain', disable_numparse=True)
 
 
-def _frames_info(node: FramesData) -> list[tuple[str, Any]]:
-    import numpy as np
+def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    from aiida_liheal.structures.frame_facts import SAME_WITHIN_A
 
-    frames = node.get_frames()
-    smallest, largest = node.base.attributes.get('n_atoms_min'), node.base.attributes.get('n_atoms_max')
+    smallest, largest = facts['n_atoms_min'], facts['n_atoms_max']
     rows: list[tuple[str, Any]] = [
-        ('frames', len(node)),
+        ('frames', facts['n_frames']),
         ('atoms a frame', smallest if smallest == largest else f'{smallest} to {largest}'),
         ('elements', ', '.join(node.elements)),
         ('domain', node.domain),
         ('labelled', 'yes' if node.is_labelled else 'no'),
+        ('numbers', f'{facts["precision"]}, {facts["n_bytes"] / 1e6:.2f} MB'),
     ]
-    if len(frames):
-        volumes = frames.volumes / frames.counts
-        rows.append(('volume', f'{volumes.min():.2f} to {volumes.max():.2f} Å³/atom (cell, vacuum included)'))
-    if frames.energies is not None and len(frames):
-        energies = frames.energies / frames.counts
-        rows.append(('energy', f'{energies.min():.4f} to {energies.max():.4f} eV/atom'))
-    if frames.forces is not None and len(frames):
-        norms = np.linalg.norm(frames.forces, axis=1)
-        rms = float(np.sqrt(np.mean(frames.forces**2)))
-        rows.append(('forces', f'rms {rms:.4f} eV/Å a component, largest {norms.max():.4f} eV/Å'))
-    rows.append(('virials', 'yes' if frames.virials is not None else 'no'))
-    rows.append(('further arrays', ', '.join(sorted(frames.extra))))
+    for name, key, unit in (
+        ('volume', 'volume_A3_per_atom', 'Å³/atom (cell, vacuum included)'),
+        ('energy', 'energy_eV_per_atom', 'eV/atom'),
+        ('largest force', 'largest_force_eV_per_A', 'eV/Å'),
+        ('pressure', 'pressure_kB', 'kB'),
+        ('temperature', 'kinetic_temperature_K', 'K (of the velocities)'),
+    ):
+        if key in facts:
+            digits = 4 if name in ('energy', 'largest force') else 2
+            rows.append((name, f'{facts[key]["min"]:.{digits}f} to {facts[key]["max"]:.{digits}f} {unit}'))
+    if 'rms_force_eV_per_A' in facts:
+        rows.append(('rms force', f'{facts["rms_force_eV_per_A"]:.4f} eV/Å a component'))
+    rows.append(('virials', 'yes' if facts['has_virials'] else 'no'))
+    for formula, found in list(facts.get('compositions', {}).items())[:_MOST_ROWS]:
+        spread = f', spread {found["spread_K"]:.0f} K (2 (mean - lowest energy) / 3 k_B)' if 'spread_K' in found else ''
+        rows.append((formula, f'{found["n_frames"]} frames{spread}'))
+    if len(facts.get('compositions', {})) > _MOST_ROWS:
+        rows.append(('…', f'{len(facts["compositions"]) - _MOST_ROWS} more compositions; --json has all'))
+    groups = facts.get('duplicates', [])
+    if groups:
+        shown = '; '.join(' = '.join(map(str, group[:4])) for group in groups[:3])
+        rows.append(('repeated', f'{facts["n_duplicates"]} frames within {SAME_WITHIN_A} Å of an earlier one: {shown}'))
+        if facts.get('contradictions'):
+            rows.append(('contradictions', f'{len(facts["contradictions"])} of these differ by over 1 meV/atom'))
+    elif groups is not None and 'duplicates' in facts:
+        rows.append(('repeated', f'none within {SAME_WITHIN_A} Å'))
+    if node.sources:
+        rows.append(('files', f'{len(node.sources)} ({", ".join(node.base.attributes.get("formats"))})'))
+    if node.left_out:
+        n_left_out = sum(len(entry['indices'] or [None]) for entry in node.left_out)
+        rows.append(('left out', f'{n_left_out} at import; --json has files and causes'))
+    rows.append(('further arrays', ', '.join(facts['extra'])))
     return rows
 
 
@@ -292,17 +289,22 @@ def _unit(key: str) -> str:
 @click.option(
     '--format',
     'kind',
-    type=click.Choice(['deepmd-npy', 'extxyz', 'files']),
-    help='deepmd-npy (a folder) or extxyz for frames, files (a folder) for potentials; by PATH if not given.',
+    type=click.Choice([*EXPORT_FORMATS, 'files']),
+    help='By PATH if not given: .xyz is extxyz, .h5 and .hdf5 deepmd-hdf5, .db ase-db, all else a folder deepmd-npy. '
+    'files (a folder) is for potentials.',
 )
 @with_profile
 def export(node: str, path: Path, kind: str | None) -> None:
-    """Write frames or the files of a potential to PATH, which must not exist yet."""
+    """Write frames or the files of a potential to PATH, which must not exist yet.
+
+    All digits are written: an import gives the same numbers in the same precision. DeePMD-kit's formats hold labelled
+    frames only and know no slabs: what is periodic in part becomes periodic. For DP-GEN write deepmd-npy. OUTCAR and
+    vasprun.xml are what VASP writes of a run, and are not made here.
+    """
     from aiida_liheal.data.frames import FramesData
-    from aiida_liheal.structures.formats import write_deepmd_npy
 
     loaded = _load_ours(node)
-    if path.exists():
+    if path.exists() or path.is_symlink():
         fail(f'{path} is there already; give another PATH')
     if not path.absolute().parent.is_dir():
         fail(f'{path}: there is no folder {path.absolute().parent}')
@@ -314,41 +316,49 @@ def export(node: str, path: Path, kind: str | None) -> None:
             (path / name).write_bytes(loaded.read(role))
         echo.echo_success(f'wrote {", ".join(loaded.roles.values())} to {path}')
         return
-    kind = kind or ('extxyz' if path.suffix in ('.xyz', '.extxyz') else 'deepmd-npy')
+    kind = kind or _SUFFIXES.get(path.suffix, 'deepmd-npy')
     if kind == 'files':
-        fail(f'node {loaded.pk} is a shard of frames: its formats are deepmd-npy and extxyz')
+        fail(f'node {loaded.pk} is a shard of frames: its formats are {", ".join(EXPORT_FORMATS)}')
     frames = loaded.get_frames()
-    if kind == 'extxyz':
-        import ase.io
+    if not len(frames):
+        fail(f'node {loaded.pk} holds no frames')
+    from aiida_liheal.structures.formats import write_frames
 
-        ase.io.write(path, list(frames), format='extxyz')
-    else:
-        try:
-            write_deepmd_npy(frames, path)
-        except ValueError as error:
-            fail(str(error))
-    echo.echo_success(f'wrote {len(frames)} frames to {path}')
+    try:
+        write_frames(frames, path, kind)
+    except ValueError as error:
+        fail(str(error))
+    echo.echo_success(f'wrote {len(frames)} frames to {path} ({kind})')
+    is_partly = frames.pbc.any(axis=1) & ~frames.pbc.all(axis=1)
+    if kind.startswith('deepmd') and is_partly.any():
+        echo.echo_warning(f'{int(is_partly.sum())} frames are periodic in part; {kind} holds them as periodic')
 
 
 @data.command('trace')
 @click.argument('node', metavar='PK')
 @click.option('--index', type=int, help='One frame of the shard, by its number from 0.')
+@click.option('--json', 'as_json', is_flag=True, help='For frames: write JSON.')
 @with_profile
-def trace(node: str, index: int | None) -> None:
-    """Say which job labelled frames and which trainings took them, or what a potential was trained on.
+def trace(node: str, index: int | None, as_json: bool) -> None:
+    """Say which job or file labels are from and which trainings took them, or what a potential was trained on.
 
-    PK may be a shard of frames, a potential, or a process such as a deposition: then its potentials are traced.
+    PK may be a shard of frames, a potential, or a process such as a deposition: then its potentials are traced. Of
+    imported frames the file, its format and SHA-256, and the place in it are told.
     """
     from aiida.orm import ProcessNode
 
     from aiida_liheal.data.frames import FramesData
     from aiida_liheal.data.potential import PotentialData
+    from aiida_liheal.report.ledger import trace_frames, trace_in_words
 
     loaded: Any = load(node, (FramesData, PotentialData, ProcessNode), 'trace')
     if isinstance(loaded, FramesData):
         if index is not None and not 0 <= index < len(loaded):
             fail(f'index is {index}; the shard holds frames 0 to {len(loaded) - 1}')
-        lines = _trace_frames(loaded, index)
+        told = trace_frames(loaded, index)
+        lines = iter([json.dumps(told, indent=2)]) if as_json else trace_in_words(told)
+    elif as_json:
+        fail('--json is for shards of frames')
     elif index is not None:
         fail('--index is for shards of frames')
     elif isinstance(loaded, PotentialData):
@@ -359,92 +369,10 @@ def trace(node: str, index: int | None) -> None:
         echo.echo(line)
 
 
-def _name(node: ProcessNode) -> str:
-    """A process with the verb that called it."""
-    caller = node.caller
-    verb = f' of {caller.process_label}<{caller.pk}>' if caller is not None else ''
-    return f'{node.process_label}<{node.pk}>{verb}'
-
-
-def _trace_frames(node: FramesData, index: int | None) -> Iterator[str]:
-    from aiida_liheal.report.tree import describe
-
-    yield f'FramesData<{node.pk}>: {describe(node)}'
-    if index is not None:
-        frames = node.get_frames()
-        energy = f', {frames.energies[index]:.6f} eV' if frames.energies is not None else ''
-        yield f'frame {index}: {int(frames.counts[index])} atoms{energy}'
-    yield from _origin(node, index)
-    yield from _users(node, index)
-
-
-def _origin(node: FramesData, index: int | None, depth: int = 0) -> Iterator[str]:
-    """The job that made a shard, with its settings, and what it was made from, as far as the links go."""
-    from aiida.orm import Dict
-
-    from aiida_liheal.data.frames import FramesData
-    from aiida_liheal.report.tree import describe
-
-    pad = '  ' * depth
-    creator: Any = node.creator
-    if creator is None:
-        yield f'{pad}imported: {node.description or "without a description"}'
-        return
-    verb = 'labelled' if node.is_labelled else 'made'
-    yield f'{pad}{verb} by {_name(creator)}'
-    if 'settings' in creator.inputs and isinstance(creator.inputs.settings, Dict) and node.is_labelled:
-        settings = creator.inputs.settings.get_dict()
-        yield f'{pad}  settings: ' + ', '.join(f'{key} = {value}' for key, value in settings.items())
-    if 'summary' in creator.outputs:
-        versions = creator.outputs.summary.get_dict().get('versions') or {}
-        if versions:
-            yield f'{pad}  versions: ' + ', '.join(f'{name} {version}' for name, version in versions.items())
-    frames = node.get_frames()
-    if index is not None and 'step' in frames.extra:
-        found = ', '.join(
-            f'{key} {frames.extra[key][index]:g}' for key in sorted(frames.extra) if frames.extra[key].ndim == 1
-        )
-        yield f'{pad}  found in MD: {found}'
-    source = creator.inputs.frames if 'frames' in creator.inputs else None
-    if not isinstance(source, FramesData):
-        return
-    before = None
-    if index is not None and 'source_index' in frames.extra:
-        before = int(frames.extra['source_index'][index])
-        yield f'{pad}  from frame {before} of FramesData<{source.pk}>: {describe(source)}'
-    else:
-        yield f'{pad}  from FramesData<{source.pk}>: {describe(source)}'
-    yield from _origin(source, before, depth + 1)
-
-
-def _users(node: FramesData, index: int | None) -> Iterator[str]:
-    """The trainings that took a shard, and whether one frame of it was trained on or held out."""
-    from aiida.common.links import LinkType
-
-    from aiida_liheal.calculations.dp_settings import DpTrainSettings
-    from aiida_liheal.calculations.dp_train import split_shard
-
-    links = node.base.links.get_outgoing(link_type=LinkType.INPUT_CALC).all()
-    trainings = [link for link in links if getattr(link.node, 'process_label', '') == 'DpTrainCalculation']
-    if not trainings:
-        yield 'no training took it'
-    for link in trainings:
-        job: Any = link.node
-        # a shard given as `bulk` is linked as `frames__bulk`; the held-out share is drawn by that name
-        name = link.link_label.removeprefix('frames__')
-        settings = DpTrainSettings.model_validate(job.inputs.settings.get_dict())
-        chosen, held = split_shard(name, len(node), settings)
-        if index is None:
-            part = f'{len(chosen)} frames trained on, {len(held)} held out'
-        else:
-            part = 'held out' if index in held else 'trained on'
-        state = f'exit code {job.exit_status}' if job.exit_status else job.process_state.value
-        yield f'taken by {_name(job)} as {name}: {part} ({state}, seed {settings.seed})'
-
-
 def _trace_potential(node: PotentialData, depth: int = 0, seen: set[int] | None = None) -> Iterator[str]:
     from aiida_liheal.data.frames import FramesData
     from aiida_liheal.data.potential import PotentialData
+    from aiida_liheal.report.ledger import name_of
     from aiida_liheal.report.tree import describe, pk_of
 
     seen = set() if seen is None else seen
@@ -459,11 +387,11 @@ def _trace_potential(node: PotentialData, depth: int = 0, seen: set[int] | None 
         yield f'{pad}  imported: {node.description or "without a description"}'
         return
     is_compressed = creator.process_label == 'DpCompressCalculation'
-    yield f'{pad}  {"compressed" if is_compressed else "trained"} by {_name(creator)}'
+    yield f'{pad}  {"compressed" if is_compressed else "trained"} by {name_of(creator)}'
     for link in creator.base.links.get_incoming().all():
         if isinstance(link.node, FramesData):
             labeller: Any = link.node.creator
-            by = f'labelled by {_name(labeller)}' if labeller is not None else 'imported'
+            by = f'labelled by {name_of(labeller)}' if labeller is not None else 'imported'
             yield f'{pad}  on FramesData<{link.node.pk}>: {describe(link.node)}, {by}'
         elif isinstance(link.node, PotentialData):
             yield f'{pad}  {"made" if is_compressed else "started"} from'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +28,33 @@ class FramesData(Data):
         The structures; Å, eV, eV/Å, virials in eV.
     domain : str, optional
         What kind of structures these are, such as `bulk` or `surface`; errors are reported by domain.
+    sources : list of dict, optional
+        For imported frames the files they are from, each with `file`, `format`, `sha256` and `n_frames`;
+        `extra.source_file` of a frame is the number of its file here, `extra.source_index` its place in the file.
+    left_out : list of dict, optional
+        What an import did not take, each with `file`, `indices` (None for the whole) and `cause`.
     """
 
     _SUFFIX = '.npy'
+    _SOURCES = 'sources.json'
 
-    def __init__(self, frames: Frames | None = None, domain: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        frames: Frames | None = None,
+        domain: str | None = None,
+        sources: Sequence[dict[str, Any]] | None = None,
+        left_out: Sequence[dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if frames is not None:
             self._set_frames(frames)
+        if sources is not None:
+            # a file, not attributes: a tree of runs has as many files as frames
+            content = json.dumps({'sources': list(sources), 'left_out': list(left_out or [])})
+            self.base.repository.put_object_from_filelike(io.BytesIO(content.encode()), self._SOURCES)
+            self.base.attributes.set('n_sources', len(sources))
+            self.base.attributes.set('formats', sorted({source['format'] for source in sources}))
         if domain is not None:
             self.base.attributes.set('domain', domain)
 
@@ -89,6 +110,22 @@ class FramesData(Data):
             with self.base.repository.open(name + self._SUFFIX, 'rb') as handle:
                 arrays[name] = np.load(io.BytesIO(handle.read()), allow_pickle=False)
         return Frames.from_arrays(arrays)
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The files that imported frames are from, each with `file`, `format`, `sha256` and `n_frames`; or none."""
+        return self._get_sources()['sources']
+
+    @property
+    def left_out(self) -> list[dict[str, Any]]:
+        """What the import did not take, each with `file`, `indices` (None for the whole) and `cause`."""
+        return self._get_sources()['left_out']
+
+    def _get_sources(self) -> dict[str, list[dict[str, Any]]]:
+        if self._SOURCES not in self.base.repository.list_object_names():
+            return {'sources': [], 'left_out': []}
+        content: dict[str, list[dict[str, Any]]] = json.loads(self.base.repository.get_object_content(self._SOURCES))
+        return content
 
     def get_atoms(self, index: int = 0) -> Atoms:
         """One frame as ASE atoms, with its labels in a calculator. Raises IndexError if there is no such frame."""

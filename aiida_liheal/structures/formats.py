@@ -1,17 +1,28 @@
-"""Frames from and to DeePMD-kit's npy systems, through dpdata; structures from files, through ASE."""
+"""Labelled frames from and to DeePMD-kit's systems, extended xyz and ASE databases; structures from files.
+
+What is written is read again to the last bit. Runs of VASP are in `vasp.py`, trees of files in `imports.py`.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.reading import LeftOut, Reading, join_labelled
 
 if TYPE_CHECKING:
     import dpdata
@@ -19,10 +30,18 @@ if TYPE_CHECKING:
 __all__ = (
     'STRUCTURE_FORMATS',
     'group_by_composition',
+    'read_ase_db',
+    'read_deepmd_hdf5',
     'read_deepmd_npy',
+    'read_extxyz',
     'read_structures',
     'to_labeled_system',
+    'write_ase_db',
+    'write_deepmd_hdf5',
+    'write_deepmd_mixed',
     'write_deepmd_npy',
+    'write_extxyz',
+    'write_frames',
 )
 
 #: Formats of structure files by our names, with ASE's names for them.
@@ -77,52 +96,442 @@ def to_labeled_system(frames: Frames, type_map: tuple[str, ...] | None = None) -
     return dpdata.LabeledSystem(data=data)
 
 
+def _precision(frames: Frames) -> type:
+    """The shortest type that holds all numbers of these frames as they are."""
+    arrays = [frames.positions, frames.cells, frames.energies, frames.forces, frames.virials]
+    found = np.result_type(*[array for array in arrays if array is not None])
+    return np.float32 if found == np.float32 else np.float64
+
+
 def write_deepmd_npy(frames: Frames, folder: str | Path, type_map: tuple[str, ...] | None = None) -> list[Path]:
     """Write labelled frames as DeePMD-kit npy systems `folder/g000`, `folder/g001`, … and return their paths.
 
-    Numbers are written in the precision of the positions. Raises as `to_labeled_system`.
+    Numbers are written in the precision of the frames, the longest if there are several. Raises as
+    `to_labeled_system`.
     """
     paths = []
-    precision = np.float32 if frames.positions.dtype == np.float32 else np.float64
     for number, indices in enumerate(group_by_composition(frames)):
         path = Path(folder) / f'g{number:03d}'
         system = to_labeled_system(frames.select(indices), type_map)
-        system.to('deepmd/npy', str(path), set_size=len(indices), prec=precision)
+        system.to('deepmd/npy', str(path), set_size=len(indices), prec=_precision(frames))
         paths.append(path)
     return paths
 
 
-def read_deepmd_npy(folder: str | Path) -> Frames:
-    """The labelled frames of one DeePMD-kit npy system, in the precision they are stored in.
+def write_deepmd_mixed(frames: Frames, folder: str | Path) -> list[Path]:
+    """Write labelled frames in DeePMD-kit's mixed-type layout, a system a number of atoms, and return their paths.
 
-    Raises ValueError if there is no such system, it has no energies or forces, or no cell (`nopbc`).
+    The frames of a system keep their order whatever their compositions. Raises ValueError if they have no labels.
     """
-    import dpdata
+    if frames.energies is None or frames.forces is None:
+        raise ValueError(f'{len(frames)} frames have no energies and forces; DeePMD-kit trains on labelled frames only')
+    paths = []
+    for n_atoms in np.unique(frames.counts):
+        part = frames.select(np.flatnonzero(frames.counts == n_atoms))
+        assert part.energies is not None  # noqa: S101  for mypy: checked above
+        assert part.forces is not None  # noqa: S101
+        path = Path(folder) / f'{n_atoms}'
+        (path / 'set.000').mkdir(parents=True)
+        (path / 'type.raw').write_text('0\n' * int(n_atoms))
+        (path / 'type_map.raw').write_text('\n'.join(frames.elements) + '\n')
+        if not part.pbc.any():
+            (path / 'nopbc').touch()
+        arrays = {
+            'coord': part.positions.reshape(len(part), -1),
+            'box': part.cells.reshape(len(part), 9),
+            'energy': part.energies,
+            'force': part.forces.reshape(len(part), -1),
+            'real_atom_types': part.types.astype(np.int32).reshape(len(part), -1),
+        }
+        if part.virials is not None:
+            arrays['virial'] = part.virials.reshape(len(part), 9)
+        for name, array in arrays.items():
+            np.save(path / 'set.000' / f'{name}.npy', array, allow_pickle=False)
+        paths.append(path)
+    return paths
 
+
+def write_deepmd_hdf5(frames: Frames, path: str | Path) -> None:
+    """Write labelled frames as one HDF5 file of DeePMD-kit systems `g000`, `g001`, …. Raises as `to_labeled_system`."""
+    import h5py
+
+    groups = group_by_composition(frames)
+    systems = [to_labeled_system(frames.select(indices)) for indices in groups]
+    with h5py.File(path, 'x') as file:
+        for number, system in enumerate(systems):
+            group = file.create_group(f'g{number:03d}')
+            system.to('deepmd/hdf5', group, set_size=len(groups[number]), comp_prec=_precision(frames))
+
+
+def _take_npy(path: Path) -> NDArray | None:
+    """An array of numbers in a file, None if there is no file. Raises ValueError if it is none; pickles are refused."""
+    if not path.is_file():
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise ValueError(f'{path.parent.name}/{path.name} cannot be read: {error}') from error
+
+
+def _join_sets(
+    take: Callable[[str, str], NDArray | None], sets: Sequence[str], types: NDArray, names: Sequence[str] | None
+) -> Frames:
+    """The frames of a DeePMD-kit system, mixed or not, whose arrays `take(set, name)` gives.
+
+    Raises ValueError, with the array, if one is missing or does not fit.
+    """
+    if names is None:
+        raise ValueError('it has no type_map.raw; give the elements of its types in order (--elements)')
+    unknown = [name for name in names if name not in atomic_numbers or name == 'X']
+    if unknown:
+        raise ValueError(f'type_map.raw names {unknown[0]!r}, which is no chemical element')
+    found: dict[str, list[NDArray]] = {}
+    all_types, n_given = [], len(types)
+    for name in sets:
+        arrays = {key: take(name, key) for key in ('box', 'coord', 'energy', 'force', 'virial', 'real_atom_types')}
+        lacking = [f'{key}.npy' for key in ('box', 'coord', 'energy', 'force') if arrays[key] is None]
+        if lacking:
+            raise ValueError(
+                f'{", ".join(lacking)} is missing in {name}; frames need a cell, positions, energies and forces'
+            )
+        n_frames = len(arrays['coord']) if arrays['coord'] is not None and arrays['coord'].ndim else 0
+        shapes = {'box': 9, 'coord': 3 * n_given, 'energy': 1, 'force': 3 * n_given, 'virial': 9}
+        for key, width in shapes.items():
+            array = arrays[key]
+            if array is None:
+                continue
+            if array.size != n_frames * width or array.dtype.kind not in 'fiu':
+                raise ValueError(
+                    f'{name}/{key}.npy holds {array.size} numbers of type {array.dtype}; {n_frames} frames of '
+                    f'{n_given} atoms need {n_frames * width}'
+                )
+            found.setdefault(key, []).append(array.reshape(n_frames, width))
+        real = arrays['real_atom_types']
+        if real is not None and (real.shape != (n_frames, n_given) or real.dtype.kind not in 'fiu'):
+            raise ValueError(f'{name}/real_atom_types.npy has shape {real.shape}, needed is {(n_frames, n_given)}')
+        all_types.append(np.tile(types, (n_frames, 1)) if real is None else real.astype(np.int64))
+    joined = np.concatenate(all_types)
+    if joined.size and not -1 <= joined.min() <= joined.max() < len(names):
+        raise ValueError(f'types run from {joined.min()} to {joined.max()}, its elements are {", ".join(names)}')
+    # atoms of type -1 only fill up the rows of the mixed layout
+    real_atoms = joined >= 0
+    joined_arrays = {key: np.concatenate(parts) for key, parts in found.items() if len(parts) == len(sets)}
+
+    def per_atom(key: str) -> NDArray:
+        return joined_arrays[key].reshape(*joined.shape, 3)[real_atoms]
+
+    n_frames = len(joined)
+    return Frames(
+        elements=tuple(names),
+        counts=real_atoms.sum(axis=1).astype(np.int32),
+        types=joined[real_atoms].astype(np.int32),
+        positions=per_atom('coord'),
+        cells=joined_arrays['box'].reshape(n_frames, 3, 3),
+        pbc=np.ones((n_frames, 3), dtype=bool),
+        energies=joined_arrays['energy'].reshape(n_frames),
+        forces=per_atom('force'),
+        virials=joined_arrays['virial'].reshape(n_frames, 3, 3) if 'virial' in joined_arrays else None,
+    )
+
+
+def read_deepmd_npy(folder: str | Path, elements: Sequence[str] | None = None) -> Frames:
+    """The labelled frames of one DeePMD-kit npy system, mixed or not, in order and in the precision they are stored in.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder with type.raw and set.000, set.001, ….
+    elements : sequence of str, optional
+        The elements of its types, for a system without type_map.raw.
+
+    Raises
+    ------
+    ValueError
+        If there is no such system, it has no energies or forces, no cell (`nopbc`), or arrays that do not fit.
+    """
     folder = Path(folder)
-    sets = sorted(folder.glob('set.*'))
+    sets = sorted(path.name for path in folder.glob('set.*') if path.is_dir())
     if not (folder / 'type.raw').is_file() or not sets:
         raise ValueError(f'{folder} is no DeePMD-kit npy system: it needs type.raw and set.000, set.001, …')
-    for name in ('energy.npy', 'force.npy'):
-        lacking = [s.name for s in sets if not (s / name).is_file()]
-        if lacking:
-            raise ValueError(f'{folder}: {name} is missing in {", ".join(lacking)}; frames need energies and forces')
     if (folder / 'nopbc').exists():
         raise ValueError(f'{folder} is not periodic (nopbc) and keeps no cell; frames need one')
-    data = dpdata.LabeledSystem(str(folder), fmt='deepmd/npy').data
-    n_frames, n_atoms = data['coords'].shape[:2]
-    # dpdata sorts atoms by type only when asked to; names without a type map are TYPE_0, which no element is called
-    return Frames(
-        elements=tuple(data['atom_names']),
-        counts=np.full(n_frames, n_atoms, dtype=np.int32),
-        types=np.tile(np.asarray(data['atom_types'], dtype=np.int32), n_frames),
-        positions=data['coords'].reshape(-1, 3),
-        cells=data['cells'],
-        pbc=np.ones((n_frames, 3), dtype=bool),
-        energies=data['energies'],
-        forces=data['forces'].reshape(-1, 3),
-        virials=data.get('virials'),
+    named = folder / 'type_map.raw'
+    try:
+        types = np.loadtxt(folder / 'type.raw', dtype=np.int64, ndmin=1)
+        names = named.read_text(encoding='utf-8').split() if named.is_file() else elements
+        return _join_sets(lambda name, key: _take_npy(folder / name / f'{key}.npy'), sets, types, names)
+    except ValueError as error:
+        raise ValueError(f'{folder}: {error}') from error
+
+
+def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) -> dict[str, Frames]:
+    """The labelled frames of an HDF5 file of DeePMD-kit systems, by the path of each group in the file.
+
+    Links out of the file, and arrays kept outside of it, are refused. Parameters and errors as of `read_deepmd_npy`.
+    """
+    import h5py
+
+    def take(group: h5py.Group, key: str) -> NDArray | None:
+        if key not in group:
+            return None
+        dataset = group[key]
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise ValueError(f'{dataset.name} is no array inside the file')
+        return np.asarray(dataset[()])
+
+    def system(group: h5py.Group) -> Frames:
+        sets = sorted(key for key in group if key.startswith('set.'))
+        if 'nopbc' in group:
+            raise ValueError('it is not periodic (nopbc) and keeps no cell; frames need one')
+        if not sets:
+            raise ValueError('it has no set.000')
+        types, given = take(group, 'type.raw'), take(group, 'type_map.raw')
+        names = elements if given is None else [str(n, 'utf-8') if isinstance(n, bytes) else str(n) for n in given]
+        return _join_sets(
+            lambda name, key: take(group[name], f'{key}.npy'), sets, np.asarray(types, dtype=np.int64).ravel(), names
+        )
+
+    found: dict[str, Frames] = {}
+
+    def walk(group: h5py.Group) -> None:
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise ValueError(f'{group.name.rstrip("/")}/{key} is a link; only what the file itself holds is read')
+        if 'type.raw' in group:
+            try:
+                found[group.name] = system(group)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f'{group.name}: {error}') from error
+            return
+        for key in group:
+            if isinstance(group[key], h5py.Group):
+                walk(group[key])
+
+    try:
+        with h5py.File(path, 'r') as file:
+            walk(file)
+    except (OSError, MemoryError, RecursionError) as error:
+        raise ValueError(f'{path} cannot be read as HDF5: {error}') from error
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    if not found:
+        raise ValueError(f'{path}: no DeePMD-kit system there (a group with type.raw and set.000)')
+    return found
+
+
+#: Keys of our own in extended xyz and ASE databases: the type of the numbers, and velocities with their unit.
+_PRECISION_KEY, _VELOCITIES_KEY = 'precision', 'velocities_A_per_ps'
+
+
+def write_extxyz(frames: Frames, path: str | Path) -> None:
+    """Write extended xyz with all digits: energy (eV), forces (eV/Å), virial (eV, positive under compression), stress.
+
+    `stress` (eV/Å^3, ASE's sign) says the same as `virial` for readers that know only one of them.
+    """
+    precision = np.dtype(_precision(frames)).name
+    offsets = frames.offsets
+    columns = [('pos', frames.positions), ('forces', frames.forces), (_VELOCITIES_KEY, frames.velocities)]
+    given = [(name, array.astype(float)) for name, array in columns if array is not None]
+    properties = 'species:S:1' + ''.join(f':{name}:R:3' for name, _ in given)
+
+    def numbers(values: NDArray) -> str:
+        return ' '.join(map(repr, values.astype(float).ravel().tolist()))
+
+    with Path(path).open('x', encoding='utf-8') as file:
+        for index in range(len(frames)):
+            start, stop = offsets[index : index + 2]
+            words = [f'Lattice="{numbers(frames.cells[index])}"', f'Properties={properties}']
+            if frames.energies is not None:
+                energy = float(frames.energies[index])
+                words += [f'energy={energy!r}', f'free_energy={energy!r}']
+            if frames.virials is not None:
+                virial = frames.virials[index].astype(float)
+                stress = -0.5 * (virial + virial.T) / frames.volumes[index]
+                words += [f'virial="{numbers(virial.T)}"', f'stress="{numbers(stress.T)}"']
+            words += [
+                f'{_PRECISION_KEY}={precision}',
+                'pbc="' + ' '.join('FT'[int(p)] for p in frames.pbc[index]) + '"',
+            ]
+            rows = np.hstack([array[start:stop] for _, array in given]).tolist()
+            file.write(f'{stop - start}\n{" ".join(words)}\n')
+            for symbol, row in zip(frames.symbols(index), rows, strict=True):
+                file.write(f'{symbol} {" ".join(map(repr, row))}\n')
+
+
+def read_extxyz(path: str | Path) -> Reading:
+    """The labelled frames of an extended xyz file.
+
+    The energy is `free_energy` if there is one, else `energy` (eV); forces in eV/Å; the virial is `virial` (eV,
+    positive under compression) or -volume x `stress` (eV/Å^3, ASE's sign). Frames without energy, forces or cell, and
+    one that is cut off, are left out. Raises ValueError if the file is no xyz.
+    """
+    import ase.io
+
+    parts: list[tuple[int, Frames]] = []
+    left_out: list[LeftOut] = []
+    notes: list[str] = []
+    n_extrapolated = 0
+    with Path(path).open(encoding='utf-8', errors='replace') as file:
+        for index, text in enumerate(_xyz_frames(file)):
+            try:
+                if isinstance(text, LeftOut):
+                    raise ValueError(text.cause)
+                try:
+                    atoms: Any = ase.io.read(io.StringIO(text), format='extxyz')
+                except Exception as error:
+                    # readers of broken files raise whatever they stumble over
+                    raise ValueError(f'it cannot be read: {type(error).__name__}: {error}') from error
+                results = atoms.calc.results if atoms.calc is not None else {}
+                virial = atoms.info.get('virial', atoms.info.get('virials'))
+                frame = _labelled(atoms, results, virial, atoms.info.get(_PRECISION_KEY))
+                if _VELOCITIES_KEY in atoms.arrays:
+                    frame = replace(frame, velocities=atoms.arrays[_VELOCITIES_KEY].astype(frame.positions.dtype))
+                n_extrapolated += 'free_energy' not in results
+                parts.append((index, frame))
+            except ValueError as error:
+                if not index and not isinstance(text, LeftOut) and 'cannot be read' in str(error):
+                    raise
+                left_out.append(LeftOut(index, str(error)))
+    notes += _note_energy(n_extrapolated, len(parts))
+    return join_labelled(parts, left_out, notes)
+
+
+def _note_energy(n: int, n_frames: int) -> list[str]:
+    """What is to be known if n frames say `energy` only."""
+    if not n:
+        return []
+    return [
+        f'{n} of {n_frames} frames say `energy` and no `free_energy`: with smearing, make sure that it is the free '
+        'energy, which the forces belong to, and not the one extrapolated to zero width'
+    ]
+
+
+def _xyz_frames(file: TextIO) -> Iterator[str | LeftOut]:
+    """The text of each frame of an xyz file, and why the last one is none."""
+    index = 0
+    while (line := file.readline(1000)) and line.strip():
+        if not line.strip().isdigit():
+            raise ValueError(f'frame {index}: a number of atoms is expected, found is {line[:40]!r}')
+        rows = [file.readline()]
+        for _ in range(int(line)):
+            row = file.readline()
+            if not row:
+                yield LeftOut(index, f'the file ends within it, after {len(rows) - 1} of {int(line)} atoms')
+                return
+            rows.append(row)
+        yield line + ''.join(rows)
+        index += 1
+    if not index:
+        raise ValueError('it holds no frame')
+
+
+def _labelled(atoms: Atoms, results: dict[str, Any], virial: Any, precision: str | None) -> Frames:
+    """One labelled frame of ASE atoms with results; raises ValueError with the cause if it is none."""
+    if 'forces' not in results or not {'energy', 'free_energy'} & set(results):
+        known = sorted({*results, *atoms.info, *atoms.arrays} - {'numbers', 'positions'})
+        raise ValueError(f'it has no energy and forces; it has {", ".join(known) or "nothing else"}')
+    if atoms.cell.volume < 1e-6:
+        raise ValueError('its cell has no volume')
+    if (atoms.numbers == 0).any():
+        raise ValueError("it has atoms of no chemical element ('X')")
+    bare = atoms.copy()
+    bare.calc = None
+    frames = Frames.from_atoms([bare])
+    virials = None
+    volume = atoms.get_volume()
+    if results.get('stress') is not None:
+        stress = np.asarray(results['stress'], dtype=float).ravel()
+        full = stress.reshape(3, 3) if stress.size == 9 else voigt_6_to_full_3x3_stress(stress)
+        virials = -volume * full[None]
+    if virial is not None:
+        given = np.asarray(virial, dtype=float).reshape(1, 3, 3)
+        if virials is not None and abs(np.trace(virials[0] - given[0])) > 1e-3 * (1 + np.abs(given).sum()):
+            raise ValueError(
+                f'its virial (trace {np.trace(given[0]):.4f} eV) and its stress (-volume x trace '
+                f'{np.trace(virials[0]):.4f} eV) contradict each other'
+            )
+        virials = given
+    kind = np.float32 if precision == 'float32' else np.float64
+    return replace(
+        frames,
+        positions=frames.positions.astype(kind),
+        cells=frames.cells.astype(kind),
+        energies=np.array([results.get('free_energy', results.get('energy'))], dtype=kind),
+        forces=np.asarray(results['forces'], dtype=kind),
+        virials=None if virials is None else virials.astype(kind),
     )
+
+
+def write_ase_db(frames: Frames, path: str | Path) -> None:
+    """Write an ASE database, a row a frame; the virial (eV, positive under compression) is kept in `data` as well."""
+    import ase.db
+
+    precision = np.dtype(_precision(frames)).name
+    with ase.db.connect(str(path), append=True) as database:
+        for index, atoms in enumerate(frames):
+            data: dict[str, Any] = {_PRECISION_KEY: precision}
+            if frames.virials is not None:
+                data['virial'] = frames.virials[index].astype(float)
+            if frames.velocities is not None:
+                start, stop = frames.offsets[index : index + 2]
+                data[_VELOCITIES_KEY] = frames.velocities[start:stop].astype(float)
+            database.write(atoms, data=data)
+
+
+def read_ase_db(path: str | Path) -> Reading:
+    """The labelled rows of an ASE database (.db of SQLite, or .json), in the order of their ids.
+
+    Units and choice of the energy as in `read_extxyz`. It is read from a copy, so that the file is not touched. Raises
+    ValueError if it is no database.
+    """
+    import ase.db
+
+    path = Path(path)
+    parts: list[tuple[int, Frames]] = []
+    left_out: list[LeftOut] = []
+    n_extrapolated = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f'copy{path.suffix}'
+        shutil.copyfile(path, copy)
+        try:
+            rows = list(ase.db.connect(str(copy), use_lock_file=False).select(sort='id'))
+        except Exception as error:
+            # what is no database fails in as many ways as there are kinds of them
+            raise ValueError(f'it cannot be read as an ASE database: {type(error).__name__}: {error}') from error
+        for index, row in enumerate(rows):
+            atoms = Atoms(numbers=row.numbers, positions=row.positions, cell=row.cell, pbc=row.pbc)
+            names = ('energy', 'free_energy', 'forces', 'stress')
+            results = {name: row[name] for name in names if name in row}
+            data = row.data
+            try:
+                frame = _labelled(atoms, results, data.get('virial'), data.get(_PRECISION_KEY))
+                if _VELOCITIES_KEY in data:
+                    velocities = np.asarray(data[_VELOCITIES_KEY], dtype=frame.positions.dtype)
+                    frame = replace(frame, velocities=velocities)
+                n_extrapolated += 'free_energy' not in results
+                parts.append((index, frame))
+            except (ValueError, TypeError) as error:
+                left_out.append(LeftOut(index, str(error)))
+    if not rows:
+        left_out.append(LeftOut(None, 'it holds no row'))
+    return join_labelled(parts, left_out, _note_energy(n_extrapolated, len(parts)))
+
+
+def write_frames(frames: Frames, path: str | Path, kind: str) -> None:
+    """Write frames in one of the formats deepmd-npy, deepmd-mixed, deepmd-hdf5, extxyz, ase-db.
+
+    Raises ValueError for another format, or where a format does not hold such frames.
+    """
+    writers: dict[str, Callable[..., Any]] = {
+        'deepmd-npy': write_deepmd_npy,
+        'deepmd-mixed': write_deepmd_mixed,
+        'deepmd-hdf5': write_deepmd_hdf5,
+        'extxyz': write_extxyz,
+        'ase-db': write_ase_db,
+    }
+    if kind not in writers:
+        raise ValueError(f'format is {kind!r}; allowed are {", ".join(writers)}')
+    writers[kind](frames, path)
 
 
 def read_structures(
@@ -157,7 +566,6 @@ def read_structures(
         structure, counted from 0 among those that were taken.
     """
     import ase.io
-    from ase.data import atomic_numbers
     from ase.io.formats import UnknownFileTypeError, filetype
 
     path = Path(path)

@@ -211,7 +211,7 @@ class Frames:
         if not parts:
             raise ValueError('no frames given')
         elements = tuple(sorted({e for part in parts for e in part.elements}))
-        types = [np.array([elements.index(e) for e in p.elements], dtype=np.int32)[p.types] for p in parts]
+        types = [np.array([elements.index(e) for e in p.elements], dtype=p.types.dtype)[p.types] for p in parts]
         arrays = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ('counts', 'positions', 'cells', 'pbc', *OPTIONAL)

@@ -1,0 +1,116 @@
+"""What labelled or unlabelled frames are, in numbers: counts, ranges, spread, and frames that are there twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from ase.units import fs, kB
+from numpy.typing import NDArray
+
+from aiida_liheal.structures.frames import Frames
+
+__all__ = ('find_duplicates', 'frame_facts')
+
+#: Positions and cells that agree when rounded to this, in Å, are the same: what an OUTCAR has is not finer.
+SAME_WITHIN_A = 1e-4
+
+
+def find_duplicates(frames: Frames) -> list[list[int]]:
+    """Groups of frames that are the same structure: elements in their order, cell and positions, rounded to 0.0001 Å.
+
+    Labels are not looked at. Images of an atom in other cells count as other positions.
+    """
+    groups: dict[bytes, list[int]] = {}
+    offsets = frames.offsets
+    positions = np.round(frames.positions.astype(float) / SAME_WITHIN_A).astype(np.int64)
+    cells = np.round(frames.cells.astype(float) / SAME_WITHIN_A).astype(np.int64)
+    types = frames.types.astype(np.int32)
+    for index in range(len(frames)):
+        atoms = slice(offsets[index], offsets[index + 1])
+        content = types[atoms].tobytes() + cells[index].tobytes() + positions[atoms].tobytes()
+        groups.setdefault(hashlib.sha256(content).digest(), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _formula(frames: Frames, index: int) -> str:
+    counts = Counter(frames.symbols(index))
+    return ''.join(f'{symbol}{counts[symbol]}' for symbol in sorted(counts))
+
+
+def _range(values: NDArray) -> dict[str, float]:
+    return {'min': float(values.min()), 'mean': float(values.mean()), 'max': float(values.max())}
+
+
+def frame_facts(frames: Frames) -> dict[str, Any]:
+    """Numbers that tell what these frames are.
+
+    Parameters
+    ----------
+    frames : Frames
+        With or without labels.
+
+    Returns
+    -------
+    dict
+        Counts; `min`, `mean` and `max` of `energy_eV_per_atom`, `volume_A3_per_atom` (the cell, vacuum included),
+        `largest_force_eV_per_A` (of each frame), `pressure_kB` (a third of the trace of the virial over the volume);
+        `rms_force_eV_per_A` of a component; `compositions`, each with its frames and `spread_K`: the temperature at
+        which a harmonic solid has the mean energy that these frames have above the lowest of them,
+        2 (mean - lowest) / (3 k_B) an atom, which is a measure of how far they reach and no temperature of a run;
+        `kinetic_temperature_K` where there are velocities; `duplicates` as of `find_duplicates`, and `contradictions`,
+        the groups of them whose energies differ by more than 1 meV/atom.
+    """
+    n_frames = len(frames)
+    facts: dict[str, Any] = {
+        'n_frames': n_frames,
+        'n_atoms': int(frames.counts.sum()),
+        'n_atoms_min': int(frames.counts.min()) if n_frames else 0,
+        'n_atoms_max': int(frames.counts.max()) if n_frames else 0,
+        'elements': list(frames.elements),
+        'is_labelled': frames.is_labelled,
+        'has_virials': frames.virials is not None,
+        'precision': frames.positions.dtype.name,
+        'n_bytes': int(sum(array.nbytes for array in frames.to_arrays().values())),
+        'extra': sorted(frames.extra),
+    }
+    if not n_frames:
+        return facts
+    starts = frames.offsets[:-1]
+    facts['volume_A3_per_atom'] = _range(frames.volumes / frames.counts)
+    formulas: dict[str, list[int]] = {}
+    for index in range(n_frames):
+        formulas.setdefault(_formula(frames, index), []).append(index)
+    facts['compositions'] = {formula: {'n_frames': len(found)} for formula, found in sorted(formulas.items())}
+    if frames.energies is not None:
+        energies = frames.energies.astype(float) / frames.counts
+        facts['energy_eV_per_atom'] = _range(energies)
+        for formula, found in formulas.items():
+            above = energies[found].mean() - energies[found].min()
+            facts['compositions'][formula]['spread_K'] = float(2 * above / (3 * kB))
+    if frames.forces is not None:
+        norms = np.linalg.norm(frames.forces.astype(float), axis=1)
+        facts['largest_force_eV_per_A'] = _range(np.maximum.reduceat(norms, starts))
+        facts['rms_force_eV_per_A'] = float(np.sqrt(np.mean(frames.forces.astype(float) ** 2)))
+    if frames.virials is not None:
+        from aiida_liheal.structures.reading import KILOBAR
+
+        facts['pressure_kB'] = _range(
+            np.trace(frames.virials.astype(float), axis1=1, axis2=2) / 3 / frames.volumes / KILOBAR
+        )
+    if frames.velocities is not None:
+        from ase.data import atomic_masses, atomic_numbers
+
+        masses = np.array([atomic_masses[atomic_numbers[element]] for element in frames.elements])[frames.types]
+        # Å/ps into ASE's unit of velocity
+        squares = (frames.velocities.astype(float) / (1000 * fs)) ** 2
+        kinetic = np.add.reduceat(0.5 * masses * squares.sum(axis=1), starts)
+        facts['kinetic_temperature_K'] = _range(2 * kinetic / (3 * kB * frames.counts))
+    groups = find_duplicates(frames)
+    facts['duplicates'] = groups
+    facts['n_duplicates'] = sum(len(group) - 1 for group in groups)
+    if frames.energies is not None:
+        facts['contradictions'] = [group for group in groups if float(np.ptp(energies[group])) > 1e-3]
+    return facts
