@@ -61,7 +61,8 @@ def campaign_verbs() -> dict[str, Any]:
     """Work chains that a campaign can run, by verb: a protocol, a potential and a seed are all that they need."""
     found = {}
     for name in get_entry_point_names('aiida.workflows'):
-        if not name.startswith('liheal.') or name == 'liheal.campaign':
+        # those that run campaigns themselves are left out
+        if not name.startswith('liheal.') or name in ('liheal.campaign', 'liheal.reproduce'):
             continue
         process: Any = WorkflowFactory(name)
         if not hasattr(process, 'get_builder_from_protocol'):
