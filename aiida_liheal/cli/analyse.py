@@ -131,9 +131,11 @@ def _print_table(result: AnalysisResult) -> None:
 
 
 def _write_plots(result: AnalysisResult, folder: Path) -> None:
+    from aiida_liheal.report.deposits import deposit_figures
     from aiida_liheal.report.figures import analysis_figures
 
     figures = analysis_figures(result.series, result.profiles, PLOTTED)
+    figures += deposit_figures(result.series, result.snapshots, result.summary)
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, figure in enumerate(figures):

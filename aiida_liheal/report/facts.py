@@ -10,7 +10,7 @@ from aiida.orm import ArrayData
 
 from aiida_liheal.report.tree import Step, Tree
 
-__all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations')
+__all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations', 'why')
 
 #: What runs of a coexistence did.
 _VERDICTS = {'freezes': 'froze', 'melts': 'melted', 'undecided': 'undecided', 'failed': 'failed'}
@@ -20,6 +20,14 @@ _LIMITS = {
     'max_lost_atoms': ('atoms lost', ''),
     'max_deviation_eV_per_A': ('deviation of forces', ' eV/Å'),
 }
+#: Most dendrites of a run that are told of.
+_MOST_DENDRITES = 3
+#: Times of a pair of dendrites, and from when on they count; see `analysis.contacts`.
+_OF_A_PAIR = (
+    ('contact_ps', 'contact of the pair', 'from then on one piece above the layers next to the substrate'),
+    ('fused_ps', 'the pair fused', 'from then on the neck is nearly as thick as they are at their axes'),
+    ('flat_ps', 'surface flat again', 'from then on the roughness is a small share of its largest value'),
+)
 #: Most flags of one job that are listed.
 _MOST_FLAGS = 5
 
@@ -286,11 +294,43 @@ def _simulation(step: Step) -> list[Fact]:
     if tips is not None and valleys is not None:
         counts = f'{start["atoms_tips"]} atoms at tips, {start["atoms_valleys"]} in valleys, at the start'
         found.append(Fact(stage, 'energy at tips less that in valleys', f'{tips - valleys:.2f} eV', counts))
+    found += _deposit(stage, analysis)
     key = share_key(end)
     if key in end and key in start:
         remark = 'a-CNA, all atoms' + (', positions averaged' if key.endswith('averaged') else '')
         found.append(Fact(stage, 'BCC share', f'{start[key]:.2f} → {end[key]:.2f}', remark))
     return found
+
+
+def _deposit(stage: str, analysis: dict[str, Any]) -> list[Fact]:
+    """Where the current landed, what stands on the substrate at the end, and what became of a pair."""
+    found = []
+    current = analysis.get('local_current')
+    if current:
+        error = '' if current.get('vlcd_error') is None else f' ± {current["vlcd_error"]:.3f}'
+        landed = f'{current["atoms_landed"]} atoms in {current["duration_ps"]:.4g} ps'
+        found.append(Fact(stage, 'mean current density', f'{current["mean_A_per_cm2"]:.3g} A/cm²', landed))
+        n = plural(sum(len(row) for row in current['density_A_per_cm2']), 'patch').replace('patchs', 'patches')
+        remark = f'variance of the local current density by the square of the mean, shot noise taken off; {n}'
+        found.append(Fact(stage, 'VLCD', f'{current["vlcd"]:.3f}{error}', remark))
+    for number, one in enumerate((analysis.get('dendrites') or [])[:_MOST_DENDRITES], start=1):
+        found.append(
+            Fact(stage, f'form of dendrite {number}', one['form'] if one['form'] != 'none' else 'no form', why(one))
+        )
+    contacts = analysis.get('contacts') or {}
+    for key, name, remark in _OF_A_PAIR if contacts.get('pair') else ():
+        value = 'not seen' if contacts.get(key) is None else f'{contacts[key]:.4g} ps'
+        found.append(Fact(stage, name, value, remark))
+    return found
+
+
+def why(dendrite: dict[str, Any]) -> str:
+    """The numbers that led to the form of a dendrite, and how near it is to another."""
+    told = str(dendrite['form_reason'])
+    if dendrite.get('form_margin_A') is not None:
+        unsure = '' if dendrite['form_is_clear'] else ', less than a row of atoms on each side'
+        told += f'; {dendrite["form_margin_A"]:.1f} Å from a {dendrite["form_next"]}{unsure}'
+    return told
 
 
 def _valleys(step: Step) -> list[Fact]:

@@ -23,6 +23,7 @@ from aiida_liheal.report.facts import kind_of, share_key
 from aiida_liheal.report.tree import Step, Tree
 
 __all__ = (
+    'AXIS',
     'CURVES',
     'PALETTE',
     'Figure',
@@ -33,6 +34,7 @@ __all__ = (
     'curves',
     'deviations',
     'empty_plot',
+    'guide',
     'learning_curves',
     'look',
     'points_by_colour',
@@ -46,6 +48,20 @@ _DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot')
 _MARKERS = ('circle', 'square', 'diamond', 'triangle-up', 'x', 'cross')
 #: Most markers on a line: more would hide it.
 _MARKS = 9
+
+
+#: Look of an axis.
+AXIS = {
+    'showline': True,
+    'linecolor': '#5c6670',
+    'mirror': True,
+    'ticks': 'outside',
+    'tickcolor': '#5c6670',
+    'gridcolor': '#e8ebee',
+    'zeroline': False,
+    'title_standoff': 8,
+    'automargin': True,
+}
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,6 @@ class Figure:
 
 def empty_plot(x_title: str, y_title: str, **layout: Any) -> go.Figure:
     """A plot without data; titles carry units."""
-    axis = {
-        'showline': True,
-        'linecolor': '#5c6670',
-        'mirror': True,
-        'ticks': 'outside',
-        'tickcolor': '#5c6670',
-        'gridcolor': '#e8ebee',
-        'zeroline': False,
-        'title_standoff': 8,
-        'automargin': True,
-    }
     return go.Figure(
         layout={
             'template': 'none',
@@ -87,8 +92,8 @@ def empty_plot(x_title: str, y_title: str, **layout: Any) -> go.Figure:
             'hovermode': 'x unified',
             # beside the lines, in their order from the first
             'legend': {'x': 1.01, 'y': 1, 'xanchor': 'left', 'font': {'size': 12}},
-            'xaxis': {**axis, 'title': {'text': x_title}},
-            'yaxis': {**axis, 'title': {'text': y_title}},
+            'xaxis': {**AXIS, 'title': {'text': x_title}},
+            'yaxis': {**AXIS, 'title': {'text': y_title}},
             **layout,
         }
     )
@@ -141,6 +146,20 @@ def add_band(figure: go.Figure, x: NDArray, low: NDArray, high: NDArray, colour:
             showlegend=False,
             mode='lines',
         )
+    )
+
+
+def guide(plot: go.Figure, text: str, x: float | None = None, y: float | None = None, lower: int = 0) -> None:
+    """A thin dotted line across the plot with its meaning, at one x or one y; `lower` lines down, away from others."""
+    line = {'color': '#5c6670', 'width': 1, 'dash': 'dot'}
+    if y is not None:
+        plot.add_hline(y=y, line=line)
+        place = {'x': 0.99, 'xref': 'x domain', 'xanchor': 'right', 'y': y, 'yanchor': 'bottom'}
+    else:
+        plot.add_vline(x=x, line=line)
+        place = {'x': x, 'xanchor': 'left', 'xshift': 3, 'y': 0.99 - 0.17 * lower, 'yref': 'y domain', 'yanchor': 'top'}
+    plot.add_annotation(
+        text=text, showarrow=False, font={'size': 11, 'color': '#5c6670'}, bgcolor='rgba(255,255,255,0.75)', **place
     )
 
 

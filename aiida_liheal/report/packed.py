@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from aiida_liheal.lammps.kinds import MeltSettings
-from aiida_liheal.report.figures import PALETTE, Figure, add_line, arrays_of, empty_plot, to_csv
+from aiida_liheal.report.figures import PALETTE, Figure, add_line, arrays_of, empty_plot, guide, to_csv
 from aiida_liheal.report.tree import Step, Tree
 
 __all__ = ('diffusion_figures', 'melting_figures', 'packed_chapters', 'valley_figures')
@@ -46,20 +46,6 @@ def _marks(
     bars = None if error is None else {'type': 'data', 'array': error, 'thickness': 1.5, 'width': 5, 'color': colour}
     look = {'symbol': symbol, 'size': 11, 'color': fill, 'line': {'color': colour, 'width': 1.8}}
     plot.add_trace(go.Scatter(x=x, y=y, name=name, mode='markers', error_y=bars, marker=look))
-
-
-def _guide(plot: go.Figure, text: str, x: float | None = None, y: float | None = None) -> None:
-    """A thin dotted line across the plot with its meaning, at one x or one y."""
-    line = {'color': _SOFT, 'width': 1, 'dash': 'dot'}
-    if y is not None:
-        plot.add_hline(y=y, line=line)
-        place = {'x': 0.99, 'xref': 'x domain', 'xanchor': 'right', 'y': y, 'yanchor': 'bottom'}
-    else:
-        plot.add_vline(x=x, line=line)
-        place = {'x': x, 'xanchor': 'left', 'xshift': 3, 'y': 0.99, 'yref': 'y domain', 'yanchor': 'top'}
-    plot.add_annotation(
-        text=text, showarrow=False, font={'size': 11, 'color': _SOFT}, bgcolor='rgba(255,255,255,0.75)', **place
-    )
 
 
 def valley_figures(step: Step) -> list[Figure]:
@@ -133,10 +119,10 @@ def _slide(course: dict[str, NDArray], summary: dict[str, Any]) -> Figure:
         columns |= {f'{prefix}{key} (Å)': values for key, values in zip('xyz', position.T, strict=True)}
     reach = summary.get('reach_A')
     if reach is not None:
-        _guide(plot, f'{reach:g} Å: is there', y=reach)
+        guide(plot, f'{reach:g} Å: is there', y=reach)
     slides = summary.get('slides', [summary])
     if len(slides) == 1 and slides[0].get('reached_at_ps') is not None:
-        _guide(plot, f'{slides[0]["reached_at_ps"]:.2f} ps', x=slides[0]['reached_at_ps'])
+        guide(plot, f'{slides[0]["reached_at_ps"]:.2f} ps', x=slides[0]['reached_at_ps'])
     return Figure(
         'Way of an atom down a slope',
         'Distance in the plane across the valley from the place of an atom that lies at its bottom'
@@ -288,9 +274,9 @@ def _solid_shares(
     if not columns:
         return None
     plot.update_layout(showlegend=True)
-    _guide(plot, 'frozen', y=limits['frozen_above'])
-    _guide(plot, 'molten', y=limits['molten_below'])
-    _guide(plot, 'both left<br>to each other', x=begins)
+    guide(plot, 'frozen', y=limits['frozen_above'])
+    guide(plot, 'molten', y=limits['molten_below'])
+    guide(plot, 'both left<br>to each other', x=begins)
     several = len(runs) > len(temperatures)
     return Figure(
         title,
@@ -323,7 +309,7 @@ def _bracket(runs: Sequence[dict[str, Any]], history: dict[str, Any]) -> Figure:
     caption = 'One mark a run. Frozen and molten at the end, or which phase grew by more than its scatter.'
     if history.get('outcome') == 'bracketed':
         point, half = history['melting_point_K'], history['half_width_K']
-        _guide(plot, f'{point:g} ± {half:g} K', x=point)
+        guide(plot, f'{point:g} ± {half:g} K', x=point)
         caption += f' Shaded: the bracket, {low:g} to {high:g} K.'
     elif low is not None and high is not None:
         caption += f' Shaded: the bracket so far, {low:g} to {high:g} K, wider than asked for.'

@@ -17,8 +17,18 @@ from plotly.offline import get_plotlyjs
 from aiida_liheal import __version__
 from aiida_liheal.report.campaign import SeriesTable, campaign_figures, campaign_tables
 from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
-from aiida_liheal.report.facts import conclusions, duration, facts, kind_of, next_step, outcome, simulations
-from aiida_liheal.report.figures import Figure, deviations, learning_curves, simulation_figures
+from aiida_liheal.report.deposits import deposit_figures
+from aiida_liheal.report.facts import (
+    analysis_of,
+    conclusions,
+    duration,
+    facts,
+    kind_of,
+    next_step,
+    outcome,
+    simulations,
+)
+from aiida_liheal.report.figures import Figure, arrays_of, deviations, learning_curves, simulation_figures
 from aiida_liheal.report.lineage import read_lineage
 from aiida_liheal.report.packed import packed_chapters
 from aiida_liheal.report.pictures import Pictures, draw_pictures
@@ -131,7 +141,9 @@ def _chapters(tree: Tree, pictures: bool) -> list[Chapter]:
     for number, step in enumerate(simulations(tree)):
         title = {'deposit': 'Deposition', 'heal': 'Healing'}.get(kind_of(step), kind_of(step).capitalize())
         drawn = draw_pictures(step) if pictures else None
-        figures = simulation_figures(step)
+        prefix = '' if step.name == 'AnalyseCalculation' else 'analysis__'
+        series, snapshots = (arrays_of(step.outputs.get(f'{prefix}{part}')) for part in ('series', 'snapshots'))
+        figures = simulation_figures(step) + deposit_figures(series, snapshots, analysis_of(step))
         if figures or drawn:
             chapters.append(Chapter(f'simulation-{number}', f'{title} (pk {step.pk})', figures, drawn))
     return chapters
