@@ -282,13 +282,15 @@ def phonon_frequencies(cell: Atoms, size: int, displacement_A: float, forces_eV_
 class Quantity:
     """A property: its value by the member that drives, its spread over the committee if there is one, and a remark.
 
-    Without a value it was not measured, and the remark says why.
+    `error` is the uncertainty of a value that was measured in MD, or by bracketing. Without a value it was not
+    measured, and the remark says why.
     """
 
     unit: str
     value: float | None = None
     spread: float | None = None
     remark: str = ''
+    error: float | None = None
 
 
 def quantity(unit: str, by_member: Iterable[float], remark: str = '') -> Quantity:
@@ -374,6 +376,7 @@ def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyR
             'value': found.value,
             'unit': found.unit,
             'spread': found.spread,
+            'error': found.error,
             'remark': found.remark,
             **{
                 origin: None if one is None else one.model_dump(exclude_none=True)
@@ -424,7 +427,9 @@ def reference_text(reference: Mapping[str, Any] | None) -> str:
 def _value_text(row: Mapping[str, Any] | None) -> str:
     if row is None or row['value'] is None:
         return 'not measured'
-    spread = '' if row['spread'] is None else f' ± {row["spread"]:.2g}'
+    # tables of before had no error
+    uncertainty = row.get('error') if row['spread'] is None else row['spread']
+    spread = '' if uncertainty is None else f' ± {uncertainty:.2g}'
     mark = {'pass': ' pass', 'fail': ' **FAIL**'}.get(row['verdict'], '')
     return f'{row["value"]:.4g}{spread}{mark}'
 

@@ -67,6 +67,9 @@ class ReferenceSettings(Settings):
         default=4, ge=2, le=10, description='cubic cells along each edge of the crystal for phonons; even'
     )
     displacement_A: float = Field(default=0.02, gt=0, le=0.2, description='displacement for phonons in Å')
+    liquid_size: int = Field(
+        default=6, ge=4, le=50, description='cubic cells along each edge of the crystal that is melted to a liquid'
+    )
     max_force_eV_per_A: float = Field(
         default=0.001, gt=0, le=0.1, description='largest component of a force that counts as relaxed, in eV/Å'
     )

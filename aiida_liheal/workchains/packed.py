@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -193,8 +193,13 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
 
         Raises ValueError if the inputs are wrong.
         """
+        return cls.cost_of(cls.planned(builder._inputs(prune=True)))
+
+    @staticmethod
+    def cost_of(planned: Iterable[Planned]) -> Cost:
+        """Atoms and steps of some planned runs. Raises ValueError if one of them is wrong."""
         costs = []
-        for kind, runs, starts in cls.planned(builder._inputs(prune=True)):
+        for kind, runs, starts in planned:
             job = JobSettings.read({'kind': kind, 'runs': runs})
             for structure, run in map(job.run, range(len(runs))):
                 costs.append(Cost.of_run(int(starts.counts[structure]), run.n_steps))

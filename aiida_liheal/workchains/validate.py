@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, calcfunction
-from aiida.orm import AbstractCode, Dict, Float, Int
+from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, calcfunction
+from aiida.orm import AbstractCode, ArrayData, Dict, Float, Int, Str
 from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
 
+from aiida_liheal.analysis.liquid import (
+    MOST_SOLID,
+    U_PER_A3_IN_G_PER_CM3,
+    RadialDistribution,
+    block_mean,
+    means_of_blocks,
+)
 from aiida_liheal.analysis.validation import (
     Measured,
     PropertyReference,
@@ -31,8 +40,11 @@ from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
-from aiida_liheal.lammps.kinds import RelaxSettings
+from aiida_liheal.lammps.kinds import LiquidSettings, RelaxSettings
+from aiida_liheal.parsers.common import array_data
+from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.sampling.seeds import derive_seed
+from aiida_liheal.structures.bcc import bcc_bulk
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.reference import (
     ReferenceSettings,
@@ -42,9 +54,20 @@ from aiida_liheal.structures.reference import (
     phase_cell,
     vacancy_path,
 )
+from aiida_liheal.workchains.melt import NEIGHBOUR_CUTOFF, MeltWorkChain
 from aiida_liheal.workchains.packed import PackedWorkChain, Planned, Run, outputs_of, runs_of
 
-__all__ = ('Task', 'ValidateWorkChain', 'fit_states', 'plan_properties', 'plan_states', 'tasks', 'tell_properties')
+__all__ = (
+    'Task',
+    'ValidateWorkChain',
+    'fit_states',
+    'measure_liquid',
+    'plan_liquid',
+    'plan_properties',
+    'plan_states',
+    'tasks',
+    'tell_properties',
+)
 
 #: Kinds of potential whose zero of energy is that of atoms alone. The others are fitted to energies of DFT, among which
 #: there is no atom alone.
@@ -52,6 +75,19 @@ MADE_FOR_ATOMS = ('meam',)
 
 #: An atom that moves as far as this when it is relaxed, in Å, is told of: an eighth of the distance of neighbours.
 FAR_A = 0.4
+
+#: Quantities of a liquid and their units.
+LIQUID = {
+    'liquid_density_g_per_cm3': 'g/cm^3',
+    'liquid_peak_A': 'Å',
+    'liquid_peak_height': '',
+    'liquid_minimum_A': 'Å',
+    'liquid_coordination': '',
+    'liquid_solid_share': '',
+    'liquid_temperature_K': 'K',
+}
+#: Stands for what the run of the liquid gets of its own.
+_ANY = {'seed': 1, 'neighbour_cutoff_A': 3.96}
 
 
 @dataclass(frozen=True)
@@ -157,6 +193,122 @@ def plan_properties(settings: Dict, states: Dict, seed: Int) -> dict[str, Any]:
     """All other structures at the lattice constant of the member that drives, and their runs."""
     reference = ReferenceSettings.read(settings.get_dict())
     return _plan(tasks(reference, states['lattice_constant_A'][0]), seed.value)
+
+
+def _planned_liquid(
+    reference: ReferenceSettings, settings: Mapping[str, Any], lattice_constant_A: float, seed: int
+) -> tuple[Frames, list[dict[str, Any]]]:
+    validate('liquid', settings, _ANY)
+    crystal = bcc_bulk(reference.element, lattice_constant_A, (reference.liquid_size,) * 3)
+    run = {
+        **settings,
+        'structure': 0,
+        'seed': derive_seed(seed, 'validate', 'liquid'),
+        'neighbour_cutoff_A': round(NEIGHBOUR_CUTOFF * lattice_constant_A, 4),
+    }
+    return Frames.from_atoms([crystal]), [run]
+
+
+@calcfunction
+def plan_liquid(settings: Dict, liquid: Dict, states: Dict, seed: Int) -> dict[str, Any]:
+    """The crystal that is melted, at the lattice constant of the member that drives, and the run of it."""
+    reference = ReferenceSettings.read(settings.get_dict())
+    frames, runs = _planned_liquid(reference, liquid.get_dict(), states['lattice_constant_A'][0], seed.value)
+    return {
+        'structures': FramesData(frames, domain='validate'),
+        'settings': Dict({'kind': 'liquid', 'runs': runs}),
+    }
+
+
+def _with_error(name: str, blocks: NDArray, remark: str = '') -> Quantity:
+    value, error = block_mean(blocks)
+    return Quantity(LIQUID[name], value, remark=remark, error=error)
+
+
+def _liquid_of(run: Run, mass_u: float) -> tuple[dict[str, Quantity], dict[str, NDArray]]:
+    """Quantities of a liquid, and its radial distribution as arrays. Raises ValueError if it cannot be measured."""
+    if not run.is_finished:
+        raise ValueError(f'its run failed: {run.fault}')
+    asked = cast(LiquidSettings, validate('liquid', {k: v for k, v in run.settings.items() if k != 'structure'}))
+    times, from_ps = run.thermo['time_ps'], asked.measured_from_step * asked.timestep_ps
+    n_atoms = float(run.thermo['n_atoms'][-1])
+
+    def blocks(column: str) -> NDArray:
+        return means_of_blocks(times, run.thermo[column], from_ps, asked.n_blocks)
+
+    solid = blocks('solid_share')
+    quantities = {
+        'liquid_solid_share': _with_error('liquid_solid_share', solid, 'by bond order'),
+        'liquid_temperature_K': _with_error('liquid_temperature_K', blocks('temperature_K')),
+    }
+    if solid.max() > MOST_SOLID:
+        cause = f'no liquid: {solid.max():.0%} of the atoms are solid; melt it longer or hotter'
+        return quantities | {
+            name: Quantity(unit, remark=cause) for name, unit in LIQUID.items() if name not in quantities
+        }, {}
+    volumes = blocks('volume_A3')
+    remark = f'at {asked.temperature_K:g} K and {asked.pressure_bar:g} bar, {n_atoms:.0f} atoms'
+    quantities['liquid_density_g_per_cm3'] = _with_error(
+        'liquid_density_g_per_cm3', n_atoms * mass_u / volumes * U_PER_A3_IN_G_PER_CM3, remark
+    )
+    found = RadialDistribution.from_values(
+        run.record.get('values', {}), asked.rdf_reach_A, asked.n_bins, asked.n_blocks
+    )
+    others = (n_atoms - 1) / float(volumes.mean())
+    arrays = {
+        'radius_A': found.radii_A,
+        'g': found.mean,
+        'g_error': found.error,
+        'outer_radius_A': found.edges_A[1:],
+        'coordination': found.coordination(others),
+    }
+    try:
+        shell = found.first_shell(others)
+        by_block = found.shells_of_blocks(others)
+    except ValueError as error:
+        missing = {name: Quantity(unit, remark=str(error)) for name, unit in LIQUID.items() if name not in quantities}
+        return quantities | missing, arrays
+    for name, key in (
+        ('liquid_peak_A', 'peak_A'),
+        ('liquid_peak_height', 'peak_height'),
+        ('liquid_minimum_A', 'minimum_A'),
+        ('liquid_coordination', 'coordination'),
+    ):
+        values = np.array([getattr(one, key) for one in by_block])
+        told = block_mean(values)[1] if len(values) > 1 else None
+        remark = 'g(r) integrated up to its first minimum' if key == 'coordination' else ''
+        quantities[name] = Quantity(LIQUID[name], getattr(shell, key), remark=remark, error=told)
+    return quantities, arrays
+
+
+@calcfunction
+def measure_liquid(settings: Dict, **nodes: Any) -> dict[str, Any]:
+    """Density and radial distribution of the liquid from the nodes of its job: `summary`, and `radial` if there is."""
+    element = ReferenceSettings.read(settings.get_dict()).element
+    (run,) = runs_of(nodes)
+    arrays: dict[str, NDArray] = {}
+    try:
+        quantities, arrays = _liquid_of(run, float(atomic_masses[atomic_numbers[element]]))
+    except ValueError as error:
+        quantities = {name: Quantity(unit, remark=str(error)) for name, unit in LIQUID.items()}
+    summary = Dict(
+        {
+            'status': run.record.get('status', 'missing'),
+            'cause': '' if run.is_finished else run.fault,
+            'quantities': {name: asdict(quantities[name]) for name in LIQUID},
+        }
+    )
+    return {'summary': summary, **({'radial': array_data(arrays)} if arrays else {})}
+
+
+def _melting(summary: Mapping[str, Any]) -> Quantity:
+    """The melting point as `liheal.melt` found it."""
+    size = f'{summary["n_atoms"]} atoms' + ('' if summary['is_large_enough_to_quote'] else ', too few to quote')
+    if 'melting_point_K' in summary:
+        remark = f'by coexistence: freezes at {summary["low_K"]:g} K, melts at {summary["high_K"]:g} K; {size}'
+        return Quantity('K', summary['melting_point_K'], remark=remark, error=summary['half_width_K'])
+    ends = ['?' if summary[key] is None else f'{summary[key]:g}' for key in ('low_K', 'high_K')]
+    return Quantity('K', remark=f'not bracketed: between {ends[0]} and {ends[1]} K after {summary["rounds"]} rounds')
 
 
 class _Results:
@@ -317,12 +469,20 @@ def tell_properties(
 ) -> dict[str, Dict]:
     """Every property with its unit and spread, and the table that holds it against the references.
 
-    Nodes are settings, results and last frames of the jobs, and `atom_energy_eV` if it was given.
+    Nodes are settings, results and last frames of the jobs; `atom_energy_eV` if it was given; `liquid` and `melting`,
+    the summaries of these, if they were asked for, and `melting_fault`, why the search for the melting point failed.
     """
     reference, fits = ReferenceSettings.read(settings.get_dict()), states.get_dict()
-    atom_energy = nodes.pop('atom_energy_eV', None)
+    atom_energy, liquid, melting, fault = (
+        nodes.pop(name, None) for name in ('atom_energy_eV', 'liquid', 'melting', 'melting_fault')
+    )
     a = fits['lattice_constant_A'][0]
     found = _Results(tasks(reference, a), runs_of(nodes), _frames_of(nodes), n_members.value)
+    failed = dict(found.failed)
+    if liquid is not None and liquid['cause']:
+        failed['liquid'] = liquid['cause']
+    if fault is not None:
+        failed['melting'] = fault.value
     quantities = _crystal(fits)
     groups: list[tuple[tuple[str, ...], str, Any]] = [
         (('C11_GPa', 'C12_GPa', 'C44_GPa', 'C_prime_GPa'), 'GPa', lambda: _elastic(found, reference)),
@@ -348,15 +508,22 @@ def tell_properties(
             quantities |= tell()
         except ValueError as error:
             quantities |= {name: Quantity(unit, remark=str(error)) for name in names}
-    for name, verb in (('melting_point_K', 'melt'), ('liquid_density_g_per_cm3', '')):
-        remark = f'by the verb {verb}' if verb else 'no run of the liquid in this verb'
-        quantities[name] = Quantity(name.rsplit('_', 1)[-1] if verb else 'g/cm^3', remark=remark)
+    if melting is not None:
+        quantities['melting_point_K'] = _melting(melting.get_dict())
+    else:
+        cause = 'not asked for: give `melting`, overrides of `liheal.melt` ({} for its protocol); it costs hours'
+        quantities['melting_point_K'] = Quantity('K', remark=failed.get('melting', cause))
+    if liquid is not None:
+        quantities |= {name: Quantity(**one) for name, one in liquid['quantities'].items()}
+    else:
+        cause = 'not asked for: give `liquid`, settings of a run of kind liquid'
+        quantities['liquid_density_g_per_cm3'] = Quantity('g/cm^3', remark=cause)
     known = {name: PropertyReference.read(values) for name, values in references.get_dict().items()}
     rows = judge(quantities, known)
     verdicts = [row['verdict'] for row in rows]
     properties = {
         'quantities': {name: asdict(one) for name, one in quantities.items()},
-        'failed': found.failed,
+        'failed': failed,
         'not_relaxed': found.not_relaxed(),
         'n_members': n_members.value,
         'potential': {'kind': driver.kind, 'uuid': str(driver.uuid), 'label': driver.label},
@@ -407,6 +574,23 @@ class ValidateWorkChain(PackedWorkChain):
             required=False,
             help='Energy of an atom alone in eV, by the method that the potential was fitted to.',
         )
+        spec.input(
+            'liquid',
+            valid_type=Dict,
+            required=False,
+            help='Settings of the run of the liquid, without seed and neighbour_cutoff_A (kind `liquid`); without them '
+            'the liquid is not measured.',
+        )
+        spec.expose_inputs(
+            MeltWorkChain,
+            namespace='melting',
+            include=('crystal', 'search', 'settings', 'runs_per_job'),
+            namespace_options={
+                'required': False,
+                'populate_defaults': False,
+                'help': 'Inputs of `liheal.melt`; without them the melting point is not looked for.',
+            },
+        )
         spec.outline(cls.run_states, cls.run_properties, cls.results)
         spec.output('states', valid_type=Dict, required=False, help='Equation of state of bcc by each member.')
         spec.output('structures', valid_type=FramesData, required=False, help='Starts of all other runs.')
@@ -421,6 +605,24 @@ class ValidateWorkChain(PackedWorkChain):
             valid_type=Dict,
             required=False,
             help='`rows`: each property by its references: pass, fail, no limit or not measured; `counts` of these.',
+        )
+        spec.output(
+            'liquid.summary',
+            valid_type=Dict,
+            required=False,
+            help='`quantities` of the liquid with their errors by blocks of time; how its run ended.',
+        )
+        spec.output(
+            'liquid.radial',
+            valid_type=ArrayData,
+            required=False,
+            help='g(r) of the liquid: radius_A, g, g_error by shell; coordination up to outer_radius_A.',
+        )
+        spec.expose_outputs(
+            MeltWorkChain,
+            namespace='melting',
+            include=('summary', 'courses'),
+            namespace_options={'required': False},
         )
         spec.exit_code(
             320, 'ERROR_NO_MINIMUM', message='{cause}; give settings.lattice_constant_A or settings.eos_span in accord'
@@ -444,11 +646,41 @@ class ValidateWorkChain(PackedWorkChain):
 
     @classmethod
     def planned(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
-        """The equation of state, and then everything at the lattice constant that is given."""
+        """The equation of state, then everything at the lattice constant that is given, and the first melting runs."""
+        yield from cls._planned_itself(inputs)
+        if inputs.get('melting'):
+            yield from MeltWorkChain.planned(inputs['melting'])
+
+    @classmethod
+    def _planned_itself(cls, inputs: Mapping[str, Any]) -> Iterator[Planned]:
+        """All runs but those of the melting point."""
         settings = ReferenceSettings.read(inputs['settings'].get_dict())
         for told in ([_state_task(settings)], tasks(settings, settings.lattice_constant_A)):
             frames, runs = _planned(told, 1)
             yield Planned('relax', runs, frames)
+        if 'liquid' in inputs:
+            frames, runs = _planned_liquid(settings, inputs['liquid'].get_dict(), settings.lattice_constant_A, 1)
+            yield Planned('liquid', runs, frames)
+
+    @classmethod
+    def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
+        """The checks of the jobs, and of the search for the melting point as it will be started."""
+        said = super()._validate_inputs(inputs, context)
+        if said is None and inputs.get('melting') and {'potentials', 'lammps'} <= set(inputs):
+            said = MeltWorkChain._validate_inputs(cls._melting_inputs(inputs), None)
+        return said
+
+    @staticmethod
+    def _melting_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of the search for the melting point: its own, and the potentials, code and seed of this verb."""
+        return {**inputs['melting'], **{name: inputs[name] for name in ('potentials', 'lammps', 'seed')}}
+
+    @classmethod
+    def cost(cls, builder: ProcessBuilder) -> Cost:
+        """Atoms and steps of all runs at most: a search for the melting point may close in before its last round."""
+        inputs = builder._inputs(prune=True)
+        itself = cls.cost_of(cls._planned_itself(inputs))
+        return itself + MeltWorkChain.cost(builder.melting) if inputs.get('melting') else itself
 
     @classmethod
     def get_builder_from_protocol(
@@ -469,11 +701,13 @@ class ValidateWorkChain(PackedWorkChain):
         potentials : PotentialData or mapping of str to PotentialData
             One potential, or a committee m0, m1, …: its values are those of the first one, with the spread of all.
         seed : int
-            Of no effect on what is measured.
+            Of the liquid and the melting runs; of no effect on anything else.
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
-            Laid over the protocol: `settings`, `references`, `atom_energy_eV`, `runs_per_job`, `limits`.
+            Laid over the protocol: `settings`, `references`, `atom_energy_eV`, `liquid` and `melting` (null for none),
+            `runs_per_job`, `limits`. `melting` holds overrides of `liheal.melt`, laid over its protocol of the same
+            name, or over that which its key `protocol` names.
         options : dict, optional
             `metadata.options` of the LAMMPS jobs.
 
@@ -488,6 +722,16 @@ class ValidateWorkChain(PackedWorkChain):
         builder.references = Dict(inputs['references'])
         if inputs['atom_energy_eV'] is not None:
             builder.atom_energy_eV = Float(inputs['atom_energy_eV'])
+        if inputs['liquid'] is not None:
+            builder.liquid = Dict(inputs['liquid'])
+        if inputs['melting'] is not None:
+            theirs = {'protocol': protocol or cls.get_default_protocol(), **inputs['melting']}
+            if 'limits' in theirs:
+                raise ValueError('melting: limits: those of this verb hold there as well; give them beside it')
+            melting = MeltWorkChain.get_protocol_inputs(theirs.pop('protocol'), theirs)
+            for name in ('crystal', 'search', 'settings'):
+                setattr(builder.melting, name, Dict(melting[name]))
+            builder.melting.runs_per_job = Int(melting['runs_per_job'])
         return builder
 
     @classmethod
@@ -496,11 +740,20 @@ class ValidateWorkChain(PackedWorkChain):
         settings = ReferenceSettings.read(builder.settings.get_dict())
         told = tasks(settings, settings.lattice_constant_A)
         size, counts = builder.runs_per_job.value, [len(task.atoms) for task in told]
-        return [
-            ('jobs', str(1 + -(-len(told) // size)), f'at most {size} runs each'),
+        inputs = builder._inputs(prune=True)
+        rows = [
+            ('jobs', str(1 + -(-len(told) // size) + ('liquid' in inputs)), f'at most {size} runs each'),
             ('runs', str(1 + len(told)), f'{min(counts)} to {max(counts)} atoms, at most {settings.max_steps} steps'),
             ('volumes', str(settings.n_eos), 'of the equation of state, in one run'),
         ]
+        if 'liquid' in inputs:
+            n_steps = validate('liquid', builder.liquid.get_dict(), _ANY).n_steps
+            rows.append(('liquid', '1', f'{2 * settings.liquid_size**3} atoms, {n_steps} steps'))
+        if inputs.get('melting'):
+            rows += [
+                (f'melting: {name}', number, remark) for name, number, remark in MeltWorkChain.plan(builder.melting)
+            ]
+        return rows
 
     def _n_members(self) -> Int:
         return Int(len(self.inputs.potentials))
@@ -524,7 +777,17 @@ class ValidateWorkChain(PackedWorkChain):
         self.report(f'lattice constant {states["lattice_constant_A"][0]:.4f} Å')
         plan = plan_properties(self.inputs.settings, states, self.inputs.seed)
         self.out('structures', plan['structures'])
-        return self.submit_runs('properties', plan['structures'], plan['settings'])
+        awaited = self.submit_runs('properties', plan['structures'], plan['settings'])
+        if 'liquid' in self.inputs:
+            plan = plan_liquid(self.inputs.settings, self.inputs.liquid, states, self.inputs.seed)
+            awaited |= self.submit_runs('liquid', plan['structures'], plan['settings'], goes_on=True)
+        if self.inputs.get('melting'):
+            search = self.submit(
+                MeltWorkChain, **self._melting_inputs(self.inputs), metadata={'call_link_label': 'melting'}
+            )
+            self.report(f'melting point: {search.process_label}<{search.pk}>')
+            awaited |= ToContext(melting=search)
+        return awaited
 
     def results(self) -> ExitCode | None:
         """Tell the properties and hold them against the references."""
@@ -536,6 +799,18 @@ class ValidateWorkChain(PackedWorkChain):
         }
         if 'atom_energy_eV' in self.inputs:
             nodes['atom_energy_eV'] = self.inputs.atom_energy_eV
+        if 'liquid' in self.ctx:
+            liquid = measure_liquid(self.inputs.settings, **outputs_of(dict(self.ctx.liquid)))
+            nodes['liquid'] = liquid['summary']
+            for name, node in liquid.items():
+                self.out(f'liquid.{name}', node)
+        if 'melting' in self.ctx:
+            search = self.ctx.melting
+            self.out_many(self.exposed_outputs(search, MeltWorkChain, namespace='melting'))
+            if 'summary' in search.outputs:
+                nodes['melting'] = search.outputs.summary
+            if not search.is_finished_ok:
+                nodes['melting_fault'] = Str(search.exit_message or f'{search.process_label}<{search.pk}> broke off')
         told = tell_properties(
             self.inputs.settings,
             self.inputs.references,

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import Dict, Float, Int
+from aiida.orm import ArrayData, Dict, Float, Int, Str
 
 from aiida_liheal.calculations.lammps import JobSettings, check_runs
 from aiida_liheal.data.frames import FramesData
@@ -15,6 +15,8 @@ from aiida_liheal.structures.reference import ReferenceSettings
 from aiida_liheal.workchains.validate import (
     ValidateWorkChain,
     fit_states,
+    measure_liquid,
+    plan_liquid,
     plan_properties,
     plan_states,
     tasks,
@@ -109,8 +111,9 @@ def measured():
 def inputs(codes, meam_potential):
     """Inputs of the verb, with changes to its settings."""
 
-    def make(references=None, **settings):
+    def make(references=None, more=None, **settings):
         return {
+            **(more or {}),
             'settings': Dict({**SMALL, **settings}),
             'references': Dict(references or {}),
             'seed': Int(3),
@@ -223,6 +226,114 @@ def test_a_deep_potential_has_no_atom_alone(measured, tiny_committee):
     assert told['properties']['quantities']['cohesive_energy_eV']['value'] == pytest.approx(1.3)
 
 
+LIQUID = {'melting_ps': 0.5, 'cooling_ps': 0.3, 'duration_ps': 3.0, 'measured_ps': 1.2, 'rdf_reach_A': 6.5}
+
+
+@pytest.fixture
+def liquid_nodes():
+    """Nodes of a liquid whose radial distribution is drawn, at 0.5 g/cm^3; `solid` is its share of solid atoms."""
+
+    def make(solid=0.02, **record):
+        states = Dict({'lattice_constant_A': [A]})
+        plan = plan_liquid(Dict({**SMALL, 'liquid_size': 4}), Dict(LIQUID), states, Int(1))
+        times = np.arange(0, 3.01, 0.1)
+        volume = 128 * 6.94 * 1.66053906660 / 0.5
+        n_bins = 130
+        r = (np.arange(n_bins) + 0.5) * 0.05
+        told = {}
+        for block, height in enumerate((2.4, 2.5, 2.6, 2.5)):
+            g = np.where(r > 2.4, 1 + (height - 1) * np.exp(-(((r - 3.0) / 0.3) ** 2)), 0)
+            g -= 0.4 * np.exp(-(((r - 4.4) / 0.4) ** 2))
+            told |= {f'block_{block}_samples': 6.0}
+            told |= {f'block_{block}_g_{n:03d}': float(value) for n, value in enumerate(g)}
+        columns = {
+            'time_ps': times,
+            'solid_share': np.where(times < 1, 1.0, solid),
+            'temperature_K': np.full(len(times), 454.0),
+            'volume_A3': volume * (1 + 0.01 * (-1.0) ** np.arange(len(times))),
+            'n_atoms': np.full(len(times), 128.0),
+        }
+        thermo = ArrayData({f'run_000_{name}': column for name, column in columns.items()})
+        return {
+            'settings_j000': plan['settings'],
+            'results_j000': Dict({'runs': [{'status': 'finished', 'values': told, **record}]}),
+            'thermo_j000': thermo,
+        }
+
+    return make
+
+
+def test_a_liquid_that_is_known_comes_back(liquid_nodes):
+    told = measure_liquid(Dict(SMALL), **liquid_nodes())
+    found = told['summary']['quantities']
+    assert found['liquid_density_g_per_cm3']['value'] == pytest.approx(0.5, rel=0.003)
+    assert 0 < found['liquid_density_g_per_cm3']['error'] < 0.005
+    assert found['liquid_peak_A']['value'] == pytest.approx(3.0, abs=0.02)
+    assert found['liquid_peak_height']['value'] == pytest.approx(2.5, abs=0.03)
+    assert found['liquid_peak_height']['error'] == pytest.approx(0.08165 / 2, rel=0.05)
+    assert 9 < found['liquid_coordination']['value'] < 16
+    assert found['liquid_solid_share']['value'] == pytest.approx(0.02)
+    radial = told['radial']
+    assert radial.get_array('g').max() == pytest.approx(2.5, abs=0.02)
+    assert set(radial.get_arraynames()) == {'radius_A', 'g', 'g_error', 'outer_radius_A', 'coordination'}
+
+
+def test_what_is_still_solid_is_no_liquid(liquid_nodes):
+    told = measure_liquid(Dict(SMALL), **liquid_nodes(solid=0.6))
+    found = told['summary']['quantities']
+    assert found['liquid_density_g_per_cm3']['value'] is None
+    assert '60% of the atoms are solid' in found['liquid_density_g_per_cm3']['remark']
+    assert found['liquid_solid_share']['value'] == pytest.approx(0.6)
+    assert 'radial' not in told
+    failed = measure_liquid(Dict(SMALL), **liquid_nodes(status='exploded', cause='lost atoms'))['summary']
+    assert 'lost atoms' in failed['cause']
+    assert {one['value'] for one in failed['quantities'].values()} == {None}
+
+
+def test_liquid_and_melting_point_in_the_table(measured, meam_potential, liquid_nodes):
+    states = fit_states(Dict(SMALL), Int(1), **states_nodes())
+    given = (Dict(SMALL), Dict({}), states, meam_potential, Int(1))
+    summary = {'n_atoms': 2048, 'is_large_enough_to_quote': False, 'low_K': 440.0, 'high_K': 460.0, 'rounds': 3}
+    nodes = {
+        **measured(states),
+        'liquid': measure_liquid(Dict(SMALL), **liquid_nodes())['summary'],
+        'melting': Dict({**summary, 'melting_point_K': 450.0, 'half_width_K': 10.0}),
+    }
+    told = tell_properties(*given, **nodes)
+    rows = {row['property']: row for row in told['table']['rows']}
+    assert (rows['melting_point_K']['value'], rows['melting_point_K']['error']) == (450.0, 10.0)
+    assert 'freezes at 440 K, melts at 460 K; 2048 atoms, too few to quote' in rows['melting_point_K']['remark']
+    assert rows['liquid_density_g_per_cm3']['error'] > 0
+    assert told['properties']['failed'] == {}
+    # a search that came to no end, and one that broke off
+    wide = tell_properties(*given, **{**nodes, 'melting': Dict({**summary, 'high_K': None}), 'melting_fault': Str('!')})
+    row = wide['properties']['quantities']['melting_point_K']
+    assert (row['value'], row['remark']) == (None, 'not bracketed: between 440 and ? K after 3 rounds')
+    assert wide['properties']['failed'] == {'melting': '!'}
+    off = tell_properties(*given, **measured(states))['properties']['quantities']
+    assert 'give `melting`' in off['melting_point_K']['remark']
+    assert 'give `liquid`' in off['liquid_density_g_per_cm3']['remark']
+
+
+def test_melting_by_protocol(codes, meam_potential):
+    """Off by default, on with the protocol of the same name or another, with its overrides and its cost."""
+
+    def build(protocol, **overrides):
+        return ValidateWorkChain.get_builder_from_protocol(codes, meam_potential, 5, protocol, overrides)
+
+    plain = build('fast')
+    assert not plain._inputs(prune=True).get('melting')
+    on = build('fast', melting={'search': {'max_rounds': 1}})
+    assert on.melting.crystal['size'] == [4, 4, 10]
+    assert on.melting.search['max_rounds'] == 1
+    assert build('fast', melting={'protocol': 'balanced'}).melting.crystal['size'] == [8, 8, 16]
+    assert ValidateWorkChain.cost(on).atom_steps > ValidateWorkChain.cost(plain).atom_steps
+    assert any(row[0] == 'melting: rounds' for row in ValidateWorkChain.plan(on))
+    assert 'melting: rounds' in [row[0] for row in ValidateWorkChain.plan(build('paper'))]
+    with pytest.raises(ValueError, match='melting: limits'):
+        build('fast', melting={'limits': None})
+
+
 @pytest.mark.parametrize(
     ('references', 'settings', 'told'),
     [
@@ -238,12 +349,32 @@ def test_inputs_that_are_refused(references, settings, told, inputs, refusal):
     assert re.search(told, refusal(ValidateWorkChain, **inputs(references, **settings)))
 
 
+@pytest.mark.parametrize(
+    ('more', 'told'),
+    [
+        ({'liquid': {**LIQUID, 'melting_temperature_K': 300.0}}, 'must be above temperature_K'),
+        ({'liquid': {**LIQUID, 'seed': 1}}, 'seed'),
+        ({'liquid': {**LIQUID, 'rdf_reach_A': 20.0}}, 'half of the shortest edge'),
+        ({'melting': {'crystal': {'size': [3, 3, 2]}, 'search': {'temperatures_K': [300.0]}}}, 'two interfaces'),
+    ],
+)
+def test_liquids_and_searches_that_are_refused(more, told, inputs, refusal):
+    nodes = {'liquid': Dict(more['liquid'])} if 'liquid' in more else {}
+    if 'melting' in more:
+        nodes['melting'] = {
+            **{name: Dict(value) for name, value in more['melting'].items()},
+            'settings': Dict({'duration_ps': 10.0}),
+            'runs_per_job': Int(10),
+        }
+    assert told in refusal(ValidateWorkChain, **inputs(more=nodes))
+
+
 @pytest.mark.parametrize('protocol', ['fast', 'balanced', 'paper'])
 def test_builders_from_protocols(protocol, codes, meam_potential):
     builder = ValidateWorkChain.get_builder_from_protocol(codes, meam_potential, 5, protocol)
     assert ReferenceSettings.read(builder.settings.get_dict()).element == 'Li'
     rows = dict(row[:2] for row in ValidateWorkChain.plan(builder))
-    assert rows['jobs'] == '2'
+    assert rows['jobs'] == '3'
     # every limit has its reference
     assert ValidateWorkChain._validate_references(builder.references, None) is None
 
@@ -257,10 +388,27 @@ def test_a_small_validation_is_run(inputs):
         # this potential is fitted to the elastic constants of lithium
         'C44_GPa': {'experiment': {'value': 9.6, 'source': 'x'}, 'limit': {'against': 'experiment', 'relative': 0.1}},
     }
-    results, node = run_get_node(ValidateWorkChain, **inputs(references, path_points=1))
+    more = {
+        'liquid': Dict(LIQUID),
+        'melting': {
+            'crystal': Dict({'size': [3, 3, 10]}),
+            # far below and far above: one round is enough
+            'search': Dict({'temperatures_K': [150.0, 1000.0], 'width_K': 900.0, 'max_rounds': 2}),
+            'settings': Dict(
+                {'melting_temperature_K': 1500.0, 'melting_ps': 0.5, 'cooling_ps': 0.3, 'duration_ps': 6.0}
+            ),
+            'runs_per_job': Int(10),
+        },
+    }
+    results, node = run_get_node(ValidateWorkChain, **inputs(references, more, path_points=1, liquid_size=4))
     assert node.is_finished_ok, node.exit_message
     rows = {row['property']: row for row in results['table']['rows']}
     assert {rows[name]['verdict'] for name in references} == {'pass'}
     assert rows['phonon_H_THz']['value'] == pytest.approx(7.6, abs=0.3)
     assert results['properties']['failed'] == {}
     assert results['structures'].is_stored
+    assert rows['melting_point_K']['value'] == results['melting']['summary']['melting_point_K'] == 575.0
+    assert rows['liquid_solid_share']['value'] < 0.1
+    assert 2.7 < rows['liquid_peak_A']['value'] < 3.4
+    radial = results['liquid']['radial']
+    assert radial.get_array('g')[-20:].mean() == pytest.approx(1, abs=0.3)

@@ -1,11 +1,12 @@
 """Every kind of LAMMPS run: its settings in one module here, its deck in `templates/KIND.in.j2`."""
 
-from aiida_liheal.lammps.kinds import deposit, diffuse, explore, heal, melt, relax, slide, valley
+from aiida_liheal.lammps.kinds import deposit, diffuse, explore, heal, liquid, melt, relax, slide, valley
 from aiida_liheal.lammps.kinds.base import DeckKind
 from aiida_liheal.lammps.kinds.deposit import DepositSettings, InsertionSchedule
 from aiida_liheal.lammps.kinds.diffuse import DiffuseSettings
 from aiida_liheal.lammps.kinds.explore import ExploreSettings
 from aiida_liheal.lammps.kinds.heal import HealSettings
+from aiida_liheal.lammps.kinds.liquid import LiquidSettings
 from aiida_liheal.lammps.kinds.melt import MeltSettings
 from aiida_liheal.lammps.kinds.relax import RelaxSettings
 from aiida_liheal.lammps.kinds.slide import SlideSettings
@@ -19,6 +20,7 @@ __all__ = (
     'ExploreSettings',
     'HealSettings',
     'InsertionSchedule',
+    'LiquidSettings',
     'MeltSettings',
     'RelaxSettings',
     'SlideSettings',
@@ -35,4 +37,5 @@ DECKS: dict[str, DeckKind] = {
     'diffuse': diffuse.KIND,
     'melt': melt.KIND,
     'relax': relax.KIND,
+    'liquid': liquid.KIND,
 }

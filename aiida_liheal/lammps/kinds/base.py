@@ -7,9 +7,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from pydantic import Field
 
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import RunSettings
+from aiida_liheal.lammps.settings import RestartableSettings, RunSettings
+
+
+class BondOrderSettings(RestartableSettings):
+    """A run that follows which atoms are solid.
+
+    An atom is solid by the bond order of ten Wolde, Ruiz-Montero and Frenkel (Faraday Discuss. 104, 93, 1996): it has
+    `solid_bonds` neighbours or more whose q6 points like its own, which counts alike whatever way the crystal lies and
+    is not disturbed by thermal motion as the common neighbour analysis of single frames is.
+    """
+
+    neighbour_cutoff_A: float = Field(
+        default=3.96,
+        gt=0,
+        description='atoms closer than this are neighbours, in Å; 1.13 lattice constants take in the two first shells '
+        'of bcc, and must lie within the reach of the potential',
+    )
+    bond_order: float = Field(
+        default=0.5, gt=0, lt=1, description='normalised product of the q6 of two neighbours from which they are bonded'
+    )
+    solid_bonds: int = Field(default=8, ge=1, le=14, description='bonds of the 14 of bcc that make an atom solid')
 
 
 def check_pressure(pressure_bar: float | None, atoms: Atoms) -> None:

@@ -7,18 +7,15 @@ from typing import Any, Self
 from ase import Atoms
 from pydantic import Field, model_validator
 
-from aiida_liheal.lammps.kinds.base import DeckKind
+from aiida_liheal.lammps.kinds.base import BondOrderSettings, DeckKind
 from aiida_liheal.lammps.potentials import PotentialSpec
-from aiida_liheal.lammps.settings import RestartableSettings
 
 
-class MeltSettings(RestartableSettings):
+class MeltSettings(BondOrderSettings):
     """Half crystal, half liquid under constant pressure; the run ends early once one of them is gone.
 
     The upper half along z is melted while the lower one is held, then cooled to the temperature; then all atoms move.
-    An atom is solid by the bond order of ten Wolde, Ruiz-Montero and Frenkel (Faraday Discuss. 104, 93, 1996): it has
-    `solid_bonds` neighbours or more whose q6 points like its own, which counts alike whatever way the crystal lies and
-    is not disturbed by thermal motion as the common neighbour analysis of single frames is.
+    An atom is solid by its bond order: it has `solid_bonds` neighbours or more whose q6 points like its own.
     """
 
     melting_temperature_K: float = Field(
@@ -30,16 +27,6 @@ class MeltSettings(RestartableSettings):
     )
     pressure_bar: float = Field(default=0.0, description='pressure after that in bar; x and y of the cell move alike')
     pressure_damping_ps: float = Field(default=1.0, gt=0, description='damping time of the barostat in ps')
-    neighbour_cutoff_A: float = Field(
-        default=3.96,
-        gt=0,
-        description='atoms closer than this are neighbours, in Å; 1.13 lattice constants take in the two first shells '
-        'of bcc, and must lie within the reach of the potential',
-    )
-    bond_order: float = Field(
-        default=0.5, gt=0, lt=1, description='normalised product of the q6 of two neighbours from which they are bonded'
-    )
-    solid_bonds: int = Field(default=8, ge=1, le=14, description='bonds of the 14 of bcc that make an atom solid')
     molten_below: float = Field(default=0.1, gt=0, lt=0.5, description='share of solid atoms at which all is molten')
     frozen_above: float = Field(default=0.9, gt=0.5, lt=1, description='share of solid atoms at which all is frozen')
 
