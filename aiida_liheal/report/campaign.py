@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_liheal.report.facts import digits, share_key
 from aiida_liheal.report.figures import CURVES, Figure, curves, points_by_colour
+from aiida_liheal.report.packed import diffusion_by_temperature
 from aiida_liheal.report.tree import Step
 
 __all__ = ('Row', 'SeriesTable', 'campaign_figures', 'campaign_tables')
@@ -83,7 +84,13 @@ def campaign_figures(step: Step) -> list[Figure]:
     figures: list[Figure] = []
     for name, series in table.get('series', {}).items():
         rows = _rows(table, name)
-        if series['figure'] is not None:
+        if series['verb'] == 'diffuse':
+            # a column of the table does not tell a bound from a value
+            told = {_label(series['axes'], row): _temperatures(step, row['point']) for row in rows}
+            told = {'' if len(rows) == 1 else label: known for label, known in told.items() if known}
+            found = diffusion_by_temperature(told, f'{name}: ')
+            figures += [found] if found else []
+        elif series['figure'] is not None:
             drawn = _against_grid(name, series, rows)
             figures += [drawn] if drawn else []
         arrays = {row['point']: _series_of(step, row['point']) for row in rows}
@@ -132,6 +139,11 @@ def _series_of(step: Step, point: str) -> dict[str, NDArray]:
     if not isinstance(node, ArrayData):
         return {}
     return {name: np.asarray(node.get_array(name)) for name in node.get_arraynames()}
+
+
+def _temperatures(step: Step, point: str) -> list[dict[str, Any]]:
+    """What a point of `diffuse` measured at each of its temperatures."""
+    return list(step.result(f'points__{point}__summary').get('temperatures', []))
 
 
 def _label(axes: Iterable[str], row: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from aiida_liheal.lammps.kinds import MeltSettings
 from aiida_liheal.report.figures import PALETTE, Figure, add_line, arrays_of, empty_plot, guide, to_csv
 from aiida_liheal.report.tree import Step, Tree
 
-__all__ = ('diffusion_figures', 'melting_figures', 'packed_chapters', 'valley_figures')
+__all__ = ('diffusion_by_temperature', 'diffusion_figures', 'melting_figures', 'packed_chapters', 'valley_figures')
 
 _INK = '#1d2733'
 _SOFT = '#5c6670'
@@ -144,7 +145,7 @@ def diffusion_figures(step: Step) -> list[Figure]:
     figures = [
         figure for group in ('surface', 'bulk') if curves and (figure := _msd(curves, group, tuple(fit))) is not None
     ]
-    told = _diffusion_by_temperature(rows)
+    told = diffusion_by_temperature({'': rows})
     return figures + ([told] if told else [])
 
 
@@ -179,40 +180,74 @@ def _msd(curves: dict[float, dict[str, NDArray]], group: str, fit: tuple[float, 
     )
 
 
-def _diffusion_by_temperature(rows: Sequence[dict[str, Any]]) -> Figure | None:
-    axis = 'D (m²/s)'
-    plot = empty_plot('temperature (K)', axis, yaxis_type='log', hovermode='closest')
+def diffusion_by_temperature(points: Mapping[str, Sequence[dict[str, Any]]], title: str = '') -> Figure | None:
+    """D of surface and bulk against temperature, with errors; what is a bound only as an arrow that points down.
+
+    Parameters
+    ----------
+    points : mapping of str to sequence of dict
+        Name of each run, empty if there is one, and its `temperatures` in the summary of `diffuse`.
+    title : str
+        What goes before the title.
+    """
+    plot = empty_plot('temperature (K)', 'D (m²/s)', yaxis_type='log', hovermode='closest', showlegend=True)
     columns: dict[str, Any] = {}
-    for group, colour, is_filled in (('surface', PALETTE[0], True), ('bulk', PALETTE[1], False)):
-        told = [(row.get('temperature_K', row['asked_temperature_K']), row.get(group, {})) for row in rows]
-        fill = colour if is_filled else 'rgba(0,0,0,0)'
-        resolved = [(t, one['D_m2_per_s'], one['D_error_m2_per_s']) for t, one in told if one.get('is_resolved')]
-        bounds = [(t, one['D_bound_m2_per_s']) for t, one in told if one.get('D_bound_m2_per_s') is not None]
-        if resolved:
-            t, d, error = np.array(resolved).T
-            _marks(plot, t, d, group, colour, 'circle' if is_filled else 'square', fill, error)
-        if bounds:
-            t, bound = np.array(bounds).T
-            _marks(plot, t, bound, f'{group}:<br>at most', colour, 'triangle-down', fill)
-        columns |= {
-            f'{group}: temperature (K)': [t for t, _ in told],
-            f'{group}: D (m²/s)': [one['D_m2_per_s'] if one.get('is_resolved') else '' for _, one in told],
-            f'{group}: standard error (m²/s)': [
-                one['D_error_m2_per_s'] if one.get('is_resolved') else '' for _, one in told
-            ],
-            f'{group}: bound (m²/s)': ['' if (b := one.get('D_bound_m2_per_s')) is None else b for _, one in told],
-        }
+    symbols = iter(cycle(('circle', 'square', 'diamond', 'triangle-up', 'pentagon', 'star')))
+    colours = iter(cycle(PALETTE))
+    for point, rows in points.items():
+        for group in ('surface', 'bulk'):
+            name = f'{point}<br>{group}' if point else group
+            colour, symbol = next(colours), next(symbols)
+            told = [(row.get('temperature_K', row['asked_temperature_K']), row.get(group, {})) for row in rows]
+            resolved = [(t, one['D_m2_per_s'], one['D_error_m2_per_s']) for t, one in told if one.get('is_resolved')]
+            bounds = [(t, one['D_bound_m2_per_s']) for t, one in told if one.get('D_bound_m2_per_s') is not None]
+            if resolved:
+                t, d, error = np.array(resolved).T
+                _marks(plot, t, d, name, colour, symbol, colour, error)
+            if bounds:
+                t, bound = np.array(bounds).T
+                _bounds(plot, t, bound, f'{name}:<br>at most', colour, symbol)
+            known = {
+                'D (m²/s)': [one['D_m2_per_s'] if one.get('is_resolved') else '' for _, one in told],
+                'standard error (m²/s)': [one['D_error_m2_per_s'] if one.get('is_resolved') else '' for _, one in told],
+                'bound (m²/s)': ['' if (b := one.get('D_bound_m2_per_s')) is None else b for _, one in told],
+            }
+            plain = name.replace('<br>', ' ')
+            columns[f'{plain}: temperature (K)'] = [t for t, _ in told]
+            columns |= {f'{plain}: {what}': values for what, values in known.items()}
     if not plot.data:
         return None
-    plot.update_yaxes(exponentformat='power')
+    plot.update_yaxes(exponentformat='power', dtick=1)
     return Figure(
-        'Diffusion against temperature',
-        'Bars: standard error over blocks of neighbouring atoms. Triangles: below what the run resolves; D is smaller '
-        'than that with 95 % confidence. Logarithmic axis. The temperature is that of the mobile atoms during the '
-        'measurement.',
+        f'{title}Diffusion against temperature',
+        'Filled, with bars: D and its standard error over blocks of neighbouring atoms. Open, with an arrow down: not '
+        'resolved by the run; D is smaller than that with 95 % confidence. Logarithmic axis. The temperature is that '
+        'of the mobile atoms during the measurement.',
         plot,
         to_csv(columns),
     )
+
+
+def _bounds(plot: go.Figure, x: NDArray, y: NDArray, name: str, colour: str, symbol: str) -> None:
+    """Upper bounds: open marks from which arrows point down."""
+    look = {'symbol': symbol, 'size': 11, 'color': 'white', 'line': {'color': colour, 'width': 1.8}}
+    plot.add_trace(go.Scatter(x=x, y=y, name=name, mode='markers', marker=look))
+    logarithmic = plot.layout.yaxis.type == 'log'
+    for place, bound in zip(x.tolist(), y.tolist(), strict=True):
+        plot.add_annotation(
+            x=place,
+            # annotations of a logarithmic axis are placed by the exponent
+            y=float(np.log10(bound)) if logarithmic else bound,
+            ax=0,
+            # from the mark down: the tail is where the mark is
+            ay=-26,
+            yshift=-32,
+            text='',
+            showarrow=True,
+            arrowhead=2,
+            arrowwidth=1.6,
+            arrowcolor=colour,
+        )
 
 
 def melting_figures(tree: Tree, step: Step) -> list[Figure]:

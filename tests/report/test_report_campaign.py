@@ -84,6 +84,43 @@ def test_figures(campaign):
     assert [line['name'] for line in curves] == ['temperature_K 300<br>rate low', 'temperature_K 100<br>rate low']
 
 
+def test_diffusion_is_drawn_from_what_its_runs_say(aiida_profile_clean):
+    """A number that the run did not resolve is drawn at its bound, never as a value, be it negative."""
+    columns = {'summary.temperatures.*.surface.D_m2_per_s': 'surface.D_m2_per_s'}
+    series = {
+        'verb': 'diffuse', 'note': '', 'source': '', 'axes': ['potential'], 'columns': columns,
+        'figure': {'x': 'asked_temperature_K', 'y': 'surface.D_m2_per_s', 'colour': None},
+    }  # fmt: skip
+    unresolved = {'D_m2_per_s': -4e-12, 'D_error_m2_per_s': 1e-11, 'is_resolved': False, 'D_bound_m2_per_s': 4e-11}
+    resolved = {'D_m2_per_s': 2e-9, 'D_error_m2_per_s': 3e-10, 'is_resolved': True, 'D_bound_m2_per_s': None}
+    rows = [row('d', {'potential': name}, {'surface.D_m2_per_s': [-4e-12, 2e-9]}) for name in ('one', 'two')]
+    outputs = {
+        f'points__{one["point"]}__summary': Dict(
+            {
+                'temperatures': [
+                    {'asked_temperature_K': 300.0, 'surface': unresolved},
+                    {'asked_temperature_K': 450.0, 'temperature_K': 446.0, 'surface': resolved},
+                ]
+            }
+        )
+        for one in rows
+    }
+    outputs['table'] = Dict({'series': {'d': series}, 'rows': rows, 'counts': {'points': 2, 'finished': 2}})
+    root = process(WorkChainNode, 'CampaignWorkChain', 'liheal.campaign')
+    give(root, **{name: node.store() for name, node in outputs.items()})
+    (figure,) = campaign_figures(read_tree(root.seal()).root)
+    assert figure.title == 'd: Diffusion against temperature'
+    marks = {mark.name: mark for mark in figure.plot.data}
+    assert set(marks) == {
+        f'potential {name}<br>surface{end}' for name in ('one', 'two') for end in ('', ':<br>at most')
+    }
+    value, bound = marks['potential one<br>surface'], marks['potential one<br>surface:<br>at most']
+    assert (list(value.x), list(value.y), list(value.error_y.array)) == ([446], [2e-9], [3e-10])
+    assert (list(bound.x), list(bound.y), bound.marker.color) == ([300], [4e-11], 'white')
+    assert len({mark.marker.symbol for mark in marks.values()}) == 2
+    assert len(figure.plot.layout.annotations) == 2
+
+
 def test_page(campaign):
     """Its table is on the page, with what a user wrote told as text; one sentence says how it ended."""
     assert conclusions(campaign) == ['Campaign: 3 of 4 points finished, 1 failed.']

@@ -153,7 +153,7 @@ def diffuse(aiida_profile_clean):
 
 
 def test_diffusion_figures(diffuse):
-    """MSD on logarithmic axes with the lags of the fit; D with its error, or a triangle at its bound."""
+    """MSD on logarithmic axes with the lags of the fit; D with its error, or its bound with an arrow."""
     figures = figures_of(diffuse)['Diffusion']
     surface = figures['Mean square displacement: surface'].plot
     assert [line.name for line in surface.data] == ['300 K', '450 K']
@@ -163,7 +163,12 @@ def test_diffusion_figures(diffuse):
     marks = {mark.name: mark for mark in figures['Diffusion against temperature'].plot.data}
     assert marks['surface'].x.tolist() == [440.0]
     assert marks['surface'].error_y.array.tolist() == [1e-10]
-    assert marks['bulk:<br>at most'].marker.symbol == 'triangle-down'
+    # open, with an arrow down from each
+    assert marks['bulk:<br>at most'].marker.color == 'white'
+    arrows = figures['Diffusion against temperature'].plot.layout.annotations
+    bounds = [bound for name, mark in marks.items() if name.endswith('at most') for bound in mark.y]
+    assert [10**arrow.y for arrow in arrows] == pytest.approx(bounds, abs=0)
+    assert all(arrow.ay < 0 and arrow.yshift < arrow.ay for arrow in arrows)
     assert marks['bulk:<br>at most'].y.tolist() == [4e-12, 4e-12]
     assert 'bulk' not in marks
     fact = next(fact for fact in facts(read_tree(diffuse)) if fact.name == 'D of the surface, 450 K')
