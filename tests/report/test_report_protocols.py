@@ -167,7 +167,7 @@ def test_diffusion_figures(diffuse):
     assert marks['bulk:<br>at most'].marker.color == 'white'
     arrows = figures['Diffusion against temperature'].plot.layout.annotations
     bounds = [bound for name, mark in marks.items() if name.endswith('at most') for bound in mark.y]
-    assert [10**arrow.y for arrow in arrows] == pytest.approx(bounds, abs=0)
+    assert [10**arrow.y for arrow in arrows] == pytest.approx(bounds, rel=1e-9, abs=0)
     assert all(arrow.ay < 0 and arrow.yshift < arrow.ay for arrow in arrows)
     assert marks['bulk:<br>at most'].y.tolist() == [4e-12, 4e-12]
     assert 'bulk' not in marks
