@@ -31,6 +31,7 @@ __all__ = (
     'judge_checks',
     'markdown',
     'paths_of',
+    'plain_text',
     'read_checks',
 )
 
@@ -933,6 +934,20 @@ def markdown(table: Mapping[str, Any]) -> str:
                 part['reason'],
             ]
             lines.append('| ' + ' | '.join(cell.replace('|', '/') for cell in cells) + ' |')
+    return '\n'.join([*lines, '', counts_text(table)])
+
+
+def plain_text(table: Mapping[str, Any]) -> str:
+    """A table of `judge_checks` to be read in a terminal."""
+    lines = []
+    for row in table['checks']:
+        lines.append(f'{row["number"]}. {row["title"]} ({row["source"]}): {row["outcome"].upper()}')
+        for part in row['parts']:
+            unit = f' {part["unit"]}' if part['unit'] else ''
+            size = f' [{part["size"]["text"]}]' if part['size']['text'] else ''
+            lines += [f'   - {part["what"]}: {part["outcome"]}', f'       paper: {part["paper"]}']
+            lines += [f'       ours:  {part["ours"]}{unit}{size}'] if part['ours'] else [f'       ours:  none{size}']
+            lines.append(f'       {part["reason"]}')
     return '\n'.join([*lines, '', counts_text(table)])
 
 

@@ -231,21 +231,26 @@ def load_named(
     return found
 
 
-def load_codes(texts: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-    """The codes of a verb: `NAME=LABEL` as given, else `NAME@localhost` as `setup` makes them."""
+def load_codes(texts: Sequence[str], names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """The codes of a verb: `NAME=LABEL` as given, else `NAME@localhost` as `setup` makes them.
+
+    Those in `optional` are left out where there is none.
+    """
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import load_code
 
     given = pairs(texts, 'code')
-    unknown = sorted(set(given) - set(names))
+    unknown = sorted(set(given) - {*names, *optional})
     if unknown:
-        fail(f'code {", ".join(unknown)}: this verb runs {", ".join(names)}')
+        fail(f'code {", ".join(unknown)}: this verb runs {", ".join((*names, *optional))}')
     codes: dict[str, Any] = {}
-    for name in names:
+    for name in (*names, *optional):
         label = given.get(name, f'{name}@localhost')
         try:
             codes[name] = load_code(label)
         except (NotExistent, ValueError):
+            if name in optional and name not in given:
+                continue
             fail(
                 f'there is no code {label!r}: `aiida-liheal setup` makes those of this machine; name another one with '
                 f'--code {name}=LABEL'

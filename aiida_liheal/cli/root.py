@@ -16,6 +16,7 @@ from aiida_liheal.cli.launch import launch
 from aiida_liheal.cli.packed import diffuse, melt, valley
 from aiida_liheal.cli.quickstart import quickstart
 from aiida_liheal.cli.report import report
+from aiida_liheal.cli.reproduce import reproduce, reproduction
 from aiida_liheal.cli.setup import setup
 from aiida_liheal.cli.status import status
 from aiida_liheal.cli.validate import compare, validate
@@ -40,5 +41,6 @@ launch.add_command(valley)
 launch.add_command(diffuse)
 launch.add_command(melt)
 launch.add_command(validate)
-for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, compare, archive):
+launch.add_command(reproduce)
+for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, compare, reproduction, archive):
     root.add_command(command)

@@ -63,10 +63,13 @@ class Common:
     dry_run: bool
 
 
-def common_options(codes: Sequence[str], jobs: Sequence[str] = (), has_protocol: bool = True) -> Callable[[Any], Any]:
+def common_options(
+    codes: Sequence[str], jobs: Sequence[str] = (), has_protocol: bool = True, optional_codes: Sequence[str] = ()
+) -> Callable[[Any], Any]:
     """The options that all verbs have, as one argument `common`, with the profile loaded.
 
-    `jobs` are the kinds of jobs of the verb, if there are several, each of which may have options of its own.
+    `jobs` are the kinds of jobs of the verb, if there are several, each of which may have options of its own. Of
+    `optional_codes`, those that there are come with the others.
     """
     protocol_options = (
         click.option('--protocol', help='fast, balanced or paper; balanced if not given.'),
@@ -86,7 +89,7 @@ def common_options(codes: Sequence[str], jobs: Sequence[str] = (), has_protocol:
             common = Common(
                 protocol=given.pop('protocol', None),
                 overrides=read_overrides(given.pop('override', None), given.pop('changes', ())),
-                codes=load_codes(given.pop('codes'), codes),
+                codes=load_codes(given.pop('codes'), codes, optional_codes),
                 options=read_options(given.pop('options_file'), given.pop('options'), jobs),
                 label=given.pop('label'),
                 daemon=given.pop('daemon'),
@@ -102,7 +105,7 @@ def common_options(codes: Sequence[str], jobs: Sequence[str] = (), has_protocol:
                     'codes',
                     multiple=True,
                     metavar='NAME=LABEL',
-                    help=f'A code in place of NAME@localhost; NAME is {" or ".join(codes)}.',
+                    help=f'A code in place of NAME@localhost; NAME is {" or ".join((*codes, *optional_codes))}.',
                 ),
                 click.option(
                     '-o',
