@@ -289,19 +289,18 @@ def _find_dpgen(path: Path, left_out: list[dict[str, Any]], source: Any) -> Iter
     """The labelled data of a DP-GEN run: what it began with, and what it added in each iteration."""
     data = ('deepmd-npy', 'deepmd-hdf5')
     for iteration in sorted(path.glob('iter.*')):
-        for link in sorted((iteration / '00.train').glob('data.init/**')):
-            if link.is_symlink() and not link.exists():
-                left_out.append(
-                    {'file': source(link, '').name, 'indices': None, 'cause': 'the link leads nowhere: data moved?'}
-                )
+        for folder, _, names in os.walk(iteration / '00.train' / 'data.init'):
+            for link in sorted(Path(folder, name) for name in names):
+                if not link.exists():
+                    cause = 'the link leads nowhere; were the data moved?'
+                    left_out.append({'file': source(link, '').name, 'indices': None, 'cause': cause})
         folders = [iteration / '00.train' / 'data.init', iteration / '02.fp']
-        for folder in folders:
-            if not folder.is_dir():
+        for root in folders:
+            if not root.is_dir():
                 continue
-            found = [each for of in data for each in _find_below(folder, of, [], source)]
-            if not found and folder.name == '02.fp':
+            found = [each for of in data for each in _find_below(root, of, [], source)]
+            if not found and root.name == '02.fp':
                 # labelled, but not yet collected
-                found = list(_find_below(folder, 'outcar', [], source)) or list(
-                    _find_below(folder, 'vasprun', [], source)
-                )
+                runs = (list(_find_below(root, of, [], source)) for of in ('outcar', 'vasprun'))
+                found = next((each for each in runs if each), [])
             yield from found

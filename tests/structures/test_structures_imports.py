@@ -1,0 +1,210 @@
+"""Trees of files: what is found, taken, and left out, each file once and under a name that can be shown."""
+
+import hashlib
+import os
+import subprocess
+
+import ase.io
+import dpdata
+import numpy as np
+import pytest
+from vasp_text import make_run, outcar, vasprun
+
+from aiida_liheal.structures.formats import write_deepmd_hdf5, write_deepmd_mixed, write_deepmd_npy, write_extxyz
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.imports import printable, read_frames
+
+
+def labelled(n_frames, symbols=('Li', 'Li'), seed=0, virials=True):
+    rng = np.random.default_rng(seed)
+    elements = tuple(sorted(set(symbols)))
+    n_atoms = n_frames * len(symbols)
+    return Frames(
+        elements=elements,
+        counts=np.full(n_frames, len(symbols), dtype=np.int32),
+        types=np.array([elements.index(s) for s in symbols] * n_frames, dtype=np.int32),
+        positions=rng.random((n_atoms, 3)),
+        cells=np.tile(8.0 * np.eye(3), (n_frames, 1, 1)),
+        pbc=np.ones((n_frames, 3), dtype=bool),
+        energies=rng.normal(size=n_frames),
+        forces=rng.normal(size=(n_atoms, 3)),
+        virials=rng.normal(size=(n_frames, 3, 3)) if virials else None,
+    )
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Runs of VASP in folders: one good, one with an unconverged step, one cut off in its head, and other files."""
+    root = tmp_path / 'runs'
+    for name, text in (
+        ('a/OUTCAR', outcar(make_run(seed=1))),
+        ('b/deep/OUTCAR', outcar(make_run(('Li',), seed=2, n_electronic=(4, 8, 8)))),
+        ('c/OUTCAR', outcar(make_run(seed=3))[:200]),
+        ('c/INCAR', 'NELM = 8\n'),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_tree_of_runs(tree):
+    found = read_frames(tree)
+    (shard,) = found.shards
+    assert [source['file'] for source in shard.sources] == ['runs/a/OUTCAR', 'runs/b/deep/OUTCAR']
+    assert [source['n_frames'] for source in shard.sources] == [3, 1]
+    assert shard.frames.counts.tolist() == [3, 3, 3, 1]
+    assert shard.frames.extra['source_file'].tolist() == [0, 0, 0, 1]
+    assert shard.frames.extra['source_index'].tolist() == [0, 1, 2, 0]
+    assert [(entry['file'], entry['indices']) for entry in found.left_out] == [
+        ('runs/b/deep/OUTCAR', [1, 2]),
+        ('runs/c/OUTCAR', None),
+    ]
+    assert 'NELM = 8' in found.left_out[0]['cause']
+    assert (found.n_frames, found.n_left_out) == (4, 3)
+    digest = hashlib.sha256((tree / 'a' / 'OUTCAR').read_bytes()).hexdigest()
+    assert shard.sources[0]['sha256'] == digest
+
+
+def test_one_run_is_read_once(tree):
+    """A vasprun.xml beside an OUTCAR is not read unless it is asked for, and links lead to no second copy or loop."""
+    (tree / 'a' / 'vasprun.xml').write_text(vasprun(make_run(seed=1)))
+    (tree / 'again').symlink_to(tree / 'a')
+    (tree / 'b' / 'loop').symlink_to(tree)
+    (tree / 'b' / 'OUTCAR').symlink_to(tree / 'a' / 'OUTCAR')
+    found = read_frames(tree)
+    assert found.n_frames == 4
+    assert any('1 vasprun.xml beside an OUTCAR' in note for note in found.notes)
+    assert read_frames(tree, 'vasprun').shards[0].sources[0]['format'] == 'vasprun'
+
+
+def test_with_and_without_stress(tree):
+    """Two shards: no frame loses its virial, and none is left out."""
+    (tree / 'a' / 'OUTCAR').write_text(outcar(make_run(isif=0)))
+    with_virials, without = read_frames(tree).shards
+    assert len(with_virials.frames) == 1
+    assert with_virials.frames.virials is not None
+    assert len(without.frames) == 3
+    assert without.frames.virials is None
+
+
+def test_names_that_harm_a_terminal(tmp_path):
+    """Names with control characters or bytes that are no text are read and shown written out."""
+    folder = os.fsencode(tmp_path) + b'/x\x1b[31m\n\xff'
+    os.mkdir(folder)
+    with open(folder + b'/OUTCAR', 'w') as handle:
+        handle.write(outcar(make_run()))
+    (shard,) = read_frames(tmp_path).shards
+    name = shard.sources[0]['file']
+    assert name.isprintable()
+    assert name.endswith(r'x\x1b[31m\n\xff/OUTCAR')
+    assert printable('Å/a b') == 'Å/a b'
+
+
+@pytest.mark.parametrize('kind', [None, 'deepmd-npy'])
+def test_systems_of_deepmd(tmp_path, kind):
+    """Plain and mixed systems, in order; the SHA-256 of one is that of the list that `sha256sum` writes."""
+    parts = [labelled(2), labelled(3, ('Li', 'Na'), seed=1)]
+    write_deepmd_npy(parts[0], tmp_path / 'data' / 'plain')
+    write_deepmd_mixed(parts[1], tmp_path / 'data' / 'mixed')
+    (shard,) = read_frames(tmp_path / 'data', kind).shards
+    assert [source['file'] for source in shard.sources] == ['data/mixed/2', 'data/plain/g000']
+    assert np.array_equal(shard.frames.energies, np.concatenate([parts[1].energies, parts[0].energies]))
+    assert shard.frames.types.dtype == np.uint8
+    (mixed,) = read_frames(tmp_path / 'data', 'deepmd-mixed').shards
+    assert len(mixed.frames) == 3
+    folder = tmp_path / 'data' / 'plain' / 'g000'
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+    listing = subprocess.run(['sha256sum', *names], cwd=folder, capture_output=True, check=True).stdout
+    assert shard.sources[1]['sha256'] == hashlib.sha256(listing).hexdigest()
+
+
+def test_a_system_without_elements(tmp_path):
+    write_deepmd_npy(labelled(2), tmp_path / 'data')
+    (tmp_path / 'data' / 'g000' / 'type_map.raw').unlink()
+    with pytest.raises(ValueError, match=r'no type_map\.raw'):
+        read_frames(tmp_path / 'data')
+    (shard,) = read_frames(tmp_path / 'data', elements=('Na',)).shards
+    assert shard.frames.elements == ('Na',)
+
+
+def test_a_broken_data_set_is_not_taken_in_part(tmp_path):
+    """A system with an array of another length, or with pickles, is refused as a whole with its name."""
+    for name, array in (('energy', np.zeros(7)), ('energy', np.array([{}, {}], dtype=object))):
+        folder = tmp_path / str(array.dtype)
+        write_deepmd_npy(labelled(2), folder)
+        np.save(folder / 'g000' / 'set.000' / f'{name}.npy', array, allow_pickle=True)
+        with pytest.raises(ValueError, match=r'g000: .*set.000/energy.npy'):
+            read_frames(folder)
+
+
+def test_dpgen(tmp_path):
+    """What a run of DP-GEN began with and added; data of a round that is not collected are read from its tasks."""
+    root = tmp_path / 'run'
+    init = tmp_path / 'init'
+    write_deepmd_npy(labelled(2, seed=1), init / 'sys')
+    for number in range(3):
+        folder = root / f'iter.{number:06d}'
+        (folder / '00.train' / 'data.init').mkdir(parents=True)
+        (folder / '00.train' / 'data.init' / 'first').symlink_to(init)
+        (folder / '02.fp').mkdir()
+        if number:
+            (folder / '00.train' / 'data.iters').mkdir()
+            (folder / '00.train' / 'data.iters' / 'last').symlink_to(root / f'iter.{number - 1:06d}' / '02.fp')
+        task = folder / '02.fp' / 'task.000.000000'
+        task.mkdir()
+        (task / 'OUTCAR').write_text(outcar(make_run(('Li', 'Li'), n_steps=1, seed=number)))
+    for number in range(2):
+        (system,) = write_deepmd_npy(labelled(3, seed=10 + number), root / f'iter.{number:06d}' / '02.fp' / 'tmp')
+        system.rename(root / f'iter.{number:06d}' / '02.fp' / 'data.000')
+    (root / 'iter.000002' / '00.train' / 'data.init' / 'moved').symlink_to(tmp_path / 'nowhere')
+    for kind in (None, 'dpgen'):
+        found = read_frames(root, kind)
+        (shard,) = found.shards
+        assert [source['file'].split('/', 2)[-1] for source in shard.sources] == [
+            '00.train/data.init/first/sys/g000', '02.fp/data.000', '02.fp/data.000', '02.fp/task.000.000000/OUTCAR',
+        ]  # fmt: skip
+        assert [source['n_frames'] for source in shard.sources] == [2, 3, 3, 1]
+        (entry,) = found.left_out
+        assert 'leads nowhere' in entry['cause']
+    with pytest.raises(ValueError, match=r'no working folder of DP-GEN: it has no iter.\*/02.fp'):
+        read_frames(tmp_path / 'init', 'dpgen')
+
+
+def test_files_by_name_and_by_format(tmp_path):
+    frames = labelled(2)
+    write_extxyz(frames, tmp_path / 'frames.xyz')
+    write_deepmd_hdf5(frames, tmp_path / 'frames.h5')
+    for name, kind, shown in (('frames.xyz', 'extxyz', 'frames.xyz'), ('frames.h5', 'deepmd-hdf5', 'frames.h5#/g000')):
+        (shard,) = read_frames(tmp_path / name).shards
+        assert (shard.sources[0]['file'], shard.sources[0]['format']) == (shown, kind)
+        assert np.array_equal(shard.frames.forces, frames.forces)
+    assert read_frames(tmp_path).n_frames == 4
+    (tmp_path / 'other').write_bytes((tmp_path / 'frames.xyz').read_bytes())
+    with pytest.raises(ValueError, match='its format is not known by its name'):
+        read_frames(tmp_path / 'other')
+    assert read_frames(tmp_path / 'other', 'extxyz').n_frames == 2
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match='there is no such file or folder'):
+        read_frames(tmp_path / 'nowhere')
+    with pytest.raises(ValueError, match='no labelled frames of a known format there'):
+        read_frames(tmp_path)
+    with pytest.raises(ValueError, match="format is 'zip'; allowed are deepmd-npy"):
+        read_frames(tmp_path, 'zip')
+    (tmp_path / 'a.txt').write_text('x')
+    with pytest.raises(ValueError, match=r'is a file; .* are folders'):
+        read_frames(tmp_path / 'a.txt', 'deepmd-npy')
+
+
+def test_dpdata_reads_what_ase_and_we_say(tmp_path):
+    """An OUTCAR through us into DeePMD-kit's format is what dpdata makes of it."""
+    (tmp_path / 'OUTCAR').write_text(outcar(make_run(('Li', 'O'), triclinic=True)))
+    (shard,) = read_frames(tmp_path / 'OUTCAR').shards
+    (path,) = write_deepmd_npy(shard.frames, tmp_path / 'ours')
+    ours = dpdata.LabeledSystem(str(path), fmt='deepmd/npy')
+    theirs = dpdata.LabeledSystem(str(tmp_path / 'OUTCAR'), fmt='vasp/outcar')
+    for name in ('energies', 'forces', 'virials', 'cells', 'coords'):
+        assert np.allclose(ours.data[name], theirs.data[name], rtol=1e-12, atol=1e-12), name
+    volumes = [atoms.get_volume() for atoms in ase.io.read(tmp_path / 'OUTCAR', ':', format='vasp-out')]
+    assert np.allclose(shard.frames.volumes, volumes)
