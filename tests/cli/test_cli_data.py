@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import ase.io
 import numpy as np
 import pytest
@@ -11,6 +15,11 @@ from trees import deep_potential, labelled
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.structures.formats import read_deepmd_npy, write_deepmd_npy
+
+# runs of VASP written by ourselves live with the tests of their readers
+sys.path.insert(0, str(Path(__file__).parents[1] / 'structures'))
+
+from vasp_text import make_run, outcar
 
 
 @pytest.fixture(autouse=True)
@@ -153,3 +162,109 @@ def test_import_of_structures(invoke, tmp_path, li_frames, n_nodes):
         assert part in output
         assert len(output.strip().splitlines()) == 1
     assert n_nodes() == before
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two OUTCARs, one with a step that did not converge and one that is cut off."""
+    texts = outcar(make_run(n_electronic=(4, 8, 4))), outcar(make_run(('Li',), seed=1))
+    for name, text in zip('ab', (texts[0], texts[1][: texts[1].rindex('FREE ENERGIE')]), strict=True):
+        (tmp_path / 'runs' / name).mkdir(parents=True)
+        (tmp_path / 'runs' / name / 'OUTCAR').write_text(text)
+    return tmp_path / 'runs'
+
+
+def test_import_of_runs_of_vasp(invoke, runs):
+    """A tree becomes one shard; what was left out is told with file, frame and cause, and kept with the shard."""
+    status, output = invoke('data', 'import', 'outcar', runs, '--domain', 'bulk')
+    assert status == 0
+    (shard,) = shards()
+    assert (len(shard), shard.domain) == (4, 'bulk')
+    assert '2 left out, 4 taken' in output
+    assert 'runs/a/OUTCAR, frame 1: its electrons did not converge: NELM = 8' in output
+    assert 'runs/b/OUTCAR, frame 2: the file ends within it' in output
+    assert [entry['file'] for entry in shard.left_out] == ['runs/a/OUTCAR', 'runs/b/OUTCAR']
+    status, output = invoke('data', 'import', 'frames', runs, '--domain', 'bulk')
+    assert f'is there already, pk {shard.pk}' in output
+    assert len(shards()) == 1
+
+
+def test_import_where_nothing_converged(invoke, tmp_path, runs):
+    """It fails with the causes and stores nothing, also not what else was given."""
+    (tmp_path / 'OUTCAR').write_text(outcar(make_run(n_electronic=(8, 8, 8))))
+    status, output = invoke('data', 'import', 'outcar', runs, tmp_path / 'OUTCAR')
+    assert status == 1
+    assert 'nothing to import: OUTCAR, frames 0, 1, 2: its electrons did not converge' in output
+    assert shards() == []
+
+
+def test_trace_of_an_imported_frame(invoke, runs):
+    """File, format, SHA-256 and the place in the file, in words and as JSON."""
+    invoke('data', 'import', 'outcar', runs)
+    (shard,) = shards()
+    status, output = invoke('data', 'trace', shard.pk, '--index', 1)
+    assert status == 0
+    assert 'imported: frame 2 of runs/a/OUTCAR (outcar)' in output
+    assert f'sha256 {shard.sources[0]["sha256"]}' in output
+    assert 'no training took it' in output
+    status, output = invoke('data', 'trace', shard.pk, '--index', 3, '--json')
+    (step,) = json.loads(output)['origin']
+    assert (step['imported']['file'], step['imported']['index']) == ('runs/b/OUTCAR', 1)
+    status, output = invoke('data', 'trace', shard.pk)
+    assert '2 files: outcar' in output
+
+
+def test_info_as_json(invoke, runs):
+    """Units are in the keys; files and what was left out are there; the same numbers are in the table."""
+    invoke('data', 'import', 'outcar', runs, '--label', 'mine')
+    (shard,) = shards()
+    status, output = invoke('data', 'info', shard.pk, '--json')
+    assert status == 0
+    facts = json.loads(output)
+    assert (facts['n_frames'], facts['label'], facts['n_atoms_min'], facts['n_atoms_max']) == (4, 'mine', 1, 3)
+    assert facts['compositions'].keys() == {'Li1', 'Li2O1'}
+    assert facts['sources'][0]['file'] == 'runs/a/OUTCAR'
+    assert len(facts['left_out']) == 2
+    assert facts['duplicates'] == []
+    status, output = invoke('data', 'info', shard.pk)
+    energies = facts['energy_eV_per_atom']
+    assert f'{energies["min"]:.4f} to {energies["max"]:.4f} eV/atom' in output
+    assert 'repeated' in output
+    assert '2 at import' in output
+    node = deep_potential().store()
+    status, output = invoke('data', 'info', node.pk, '--json')
+    assert json.loads(output)['kind'] == 'deepmd'
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [('a', 'deepmd-npy'), ('b', 'deepmd-mixed'), ('c.h5', None), ('d.xyz', None), ('e.db', None), ('f', 'extxyz')],
+)
+def test_export_and_import_again(invoke, tmp_path, runs, name, kind):
+    """All formats give back what was exported."""
+    invoke('data', 'import', 'outcar', runs)
+    (shard,) = shards()
+    option = ('--format', kind) if kind else ()
+    status, output = invoke('data', 'export', shard.pk, tmp_path / name, *option)
+    assert status == 0, output
+    command = kind or {'.h5': 'deepmd-hdf5', '.xyz': 'extxyz', '.db': 'ase-db'}[Path(name).suffix]
+    status, output = invoke('data', 'import', command, tmp_path / name)
+    assert status == 0, output
+    (again,) = [node for node in shards() if node.pk != shard.pk]
+    given, read = (node.get_frames() for node in (shard, again))
+    given, read = (frames.select(np.argsort(frames.energies)) for frames in (given, read))
+    for array in ('energies', 'forces', 'virials', 'positions', 'cells'):
+        assert np.array_equal(getattr(given, array), getattr(read, array)), array
+    status, output = invoke('data', 'export', shard.pk, tmp_path / 'x', '--format', 'files')
+    assert status == 1
+    assert 'deepmd-hdf5' in output
+
+
+def test_a_slab_in_a_format_that_knows_none(invoke, tmp_path, li_frames):
+    """It is written as periodic, which is said."""
+    arrays = labelled(li_frames).to_arrays()
+    arrays['pbc'] = np.array([[True, True, False]] * 2)
+    shard = FramesData(type(li_frames).from_arrays(arrays)).store()
+    status, output = invoke('data', 'export', shard.pk, tmp_path / 'out')
+    assert status == 0
+    assert '2 frames are periodic in part' in output
