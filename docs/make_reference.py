@@ -41,6 +41,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.lammps import JobSettings
     from aiida_liheal.engines.gpaw.calculation import GpawSettings
+    from aiida_liheal.engines.vasp.settings import VaspSettings
     from aiida_liheal.lammps.kinds import (
         DepositSettings,
         DiffuseSettings,
@@ -68,6 +69,7 @@ def models() -> dict[type[BaseModel], str]:
 
     return {
         GpawSettings: '`gpaw.settings` of `liheal.label`; `settings` of `liheal.gpaw`',
+        VaspSettings: '`vasp.settings` of `liheal.label`; `settings` of `liheal.vasp`',
         DpTrainSettings: '`settings` of `liheal.train` (without `seed`) and of `liheal.dp_train`',
         SystemStage: 'for each system in `stage` of `liheal.explore`',
         TrustLevels: '`trust` of `liheal.explore`',

@@ -11,8 +11,9 @@ from aiida.orm import CalcJobNode, Dict, FolderData
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines.gpaw.calculation import GpawCalculation
-from aiida_liheal.engines.gpaw.parser import GpawParser, label_frames
+from aiida_liheal.engines.gpaw.parser import GpawParser
 from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.labels import label_frames
 
 FIXTURES = Path(__file__).parent / 'fixtures' / 'gpaw'
 CODES = GpawCalculation.exit_codes

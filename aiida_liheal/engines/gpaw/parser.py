@@ -11,42 +11,13 @@ import numpy as np
 from aiida.engine import ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
-from numpy.typing import NDArray
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines.gpaw.calculation import GpawCalculation
 from aiida_liheal.parsers.common import read_text
-from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.labels import label_frames
 
-__all__ = ('GpawParser', 'label_frames', 'summarise')
-
-
-def label_frames(given: Frames, labels: dict[str, NDArray]) -> Frames:
-    """The frames that were labelled, with their labels and `source_index`.
-
-    Velocities and labels that `given` has are not taken over; other extra arrays are.
-
-    Raises
-    ------
-    ValueError
-        If the labels do not belong to these frames, or hold numbers that are not finite.
-    """
-    source = labels['source_index']
-    if source.size and not 0 <= source.min() <= source.max() < len(given):
-        raise ValueError(f'labels of frames {source.min()} to {source.max()}, the job was given {len(given)} frames')
-    chosen = given.select(source)
-    return Frames(
-        elements=chosen.elements,
-        counts=chosen.counts,
-        types=chosen.types,
-        positions=chosen.positions,
-        cells=chosen.cells,
-        pbc=chosen.pbc,
-        energies=labels['energies'],
-        forces=labels['forces'],
-        virials=labels['virials'],
-        extra={**chosen.extra, 'source_index': source},
-    )
+__all__ = ('GpawParser', 'summarise')
 
 
 def summarise(status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,235 @@
+"""The job that labels a batch of frames with VASP in one allocation: free energy, forces and virial of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+from importlib.resources import files
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo
+from aiida.common.escaping import escape_for_bash
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import Data, Dict, RemoteData
+
+from aiida_liheal.calculations.common import define_options
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.vasp.settings import (
+    VaspSettings,
+    explain_frames,
+    incar_text,
+    plan_frame,
+    relevant_tags,
+)
+
+__all__ = ('VaspBatchCalculation', 'frame_name')
+
+#: Node type of `PotcarData` of aiida-vasp, which is optional and therefore not imported.
+POTCAR_TYPE = 'data.vasp.potcar.PotcarData.'
+
+
+def frame_name(index: int) -> str:
+    """The name of a frame of a batch in the files of the job."""
+    return f'{index:05d}'
+
+
+class VaspBatchCalculation(CalcJob):
+    """Label a batch of frames with VASP in one allocation, one after another or several side by side.
+
+    Potentials (POTCAR) come from `PotcarData` of aiida-vasp. Their text goes to the working folder on the computer
+    and nowhere else: it is in no input of the node, is not retrieved, and is in no exported archive.
+    """
+
+    _RUNNER = 'vasp_label.py'
+    #: What the runner leaves behind.
+    STATUS = 'status.json'
+    DONE = 'done'
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Inputs, outputs and exit codes."""
+        super().define(spec)
+        define_options(spec, 'liheal.vasp', withmpi=True)
+        spec.inputs['code'].help = 'VASP, as for aiida-vasp: vasp_std, with what has to be loaded in its prepend text.'
+        spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
+        spec.input('settings', valid_type=Dict, help='Settings; keys carry their units (see `VaspSettings`).')
+        spec.input_namespace(
+            'potentials',
+            valid_type=Data,
+            dynamic=True,
+            validator=cls._validate_potentials,
+            help='The potential of each element by its symbol: `PotcarData` of aiida-vasp.',
+        )
+        spec.input(
+            'parent_folder',
+            valid_type=RemoteData,
+            required=False,
+            help='Folder of an interrupted job; what it finished of the same frames and settings is not done again.',
+        )
+        spec.inputs.validator = cls._validate_inputs
+        spec.output(
+            'frames',
+            valid_type=FramesData,
+            required=False,
+            help='The converged frames: free energies in eV, forces in eV/Å, virials in eV; `source_index` says which '
+            'frame of the input each one was.',
+        )
+        spec.output(
+            'summary',
+            valid_type=Dict,
+            help='Frames given, made and dropped with their causes; seconds and electronic steps of each; versions.',
+        )
+        spec.exit_code(
+            301,
+            'ERROR_VASP_DOES_NOT_START',
+            message='VASP does not start: {cause}; see the code, its prepend text and mpirun of the computer',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            302,
+            'ERROR_NO_OUTPUT',
+            message='the job left no readable {name} ({cause}); see label.err and the scheduler output of the job',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            400,
+            'ERROR_INTERRUPTED',
+            message='the job ended after {n_done} of {n_given} frames ({cause}); the finished ones are in `frames`, '
+            'and with its folder as `parent_folder` the next job does the others',
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            500,
+            'ERROR_NOTHING_CONVERGED',
+            message='none of the {n_given} frames gave labels; the first cause: {cause}',
+            invalidates_cache=True,
+        )
+
+    @staticmethod
+    def explain_batch(frames: FramesData, settings: Dict) -> str | None:
+        """What is wrong with a batch and its settings; None if nothing is."""
+        try:
+            checked = VaspSettings.read(settings.get_dict())
+        except ValueError as error:
+            return f'settings: {error}'
+        return explain_frames(frames.get_frames(), checked)
+
+    @staticmethod
+    def _validate_potentials(potentials: Any, _: Any) -> str | None:
+        for symbol, node in (potentials or {}).items():
+            if node.node_type != POTCAR_TYPE:
+                return f'{symbol} is {type(node).__name__}; allowed is PotcarData of aiida-vasp'
+            element = node.base.attributes.get('element', None)
+            if element != symbol:
+                return f'{symbol} is a potential of {element}; the name has to be the symbol of its element'
+        return None
+
+    @classmethod
+    def _validate_inputs(cls, inputs: Any, port: Any) -> str | None:
+        if 'settings' in inputs and 'frames' in inputs:  # a work chain that exposes them checks them itself
+            problem = cls.explain_batch(inputs['frames'], inputs['settings'])
+            if problem:
+                return problem
+            missing = sorted(set(inputs['frames'].elements) - set(inputs.get('potentials') or {}))
+            if missing:
+                return f'potentials: none of {", ".join(missing)}, which the frames have; give a PotcarData for each'
+        if 'settings' in inputs:
+            problem = cls._explain_ranks(VaspSettings.read(inputs['settings'].get_dict()), inputs)
+            if problem:
+                return problem
+        return validate_calc_job(inputs, port)
+
+    @staticmethod
+    def _explain_ranks(settings: VaspSettings, inputs: Any) -> str | None:
+        options = inputs.get('metadata', {}).get('options', {})
+        resources = options.get('resources') or {}
+        per_machine = resources.get('num_mpiprocs_per_machine')
+        n_ranks = resources.get('tot_num_mpiprocs')
+        if n_ranks is None and per_machine is not None:
+            n_ranks = resources.get('num_machines', 1) * per_machine
+        if n_ranks is None:
+            return None  # only the scheduler knows
+        each = settings.ranks_per_frame or 1
+        wanted = settings.frames_at_once * each
+        if wanted > n_ranks:
+            return (
+                f'{settings.frames_at_once} frames side by side (frames_at_once) of {each} ranks (ranks_per_frame) '
+                f'need {wanted} ranks; the job has {n_ranks} (metadata.options.resources)'
+            )
+        walltime = options.get('max_wallclock_seconds')
+        if walltime is not None and walltime <= settings.margin_s:
+            return f'max_wallclock_seconds is {walltime}, not above margin_s ({settings.margin_s} s)'
+        return None
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the plan of the batch, the potentials and the runner."""
+        settings = VaspSettings.read(self.inputs.settings.get_dict())
+        images = list(self.inputs.frames.get_frames())
+        symbols = sorted({symbol for atoms in images for symbol in atoms.symbols})
+        potentials = {symbol: self.inputs.potentials[symbol] for symbol in symbols}
+        hashes = {symbol: node.sha512 for symbol, node in potentials.items()}
+        frames = [plan_frame(frame_name(index), atoms, settings) for index, atoms in enumerate(images)]
+        relevant = json.dumps([relevant_tags(settings), hashes], sort_keys=True)
+        for frame in frames:
+            text = '\0'.join((frame['poscar'], frame['kpoints'], relevant))
+            frame['fingerprint'] = hashlib.sha256(text.encode()).hexdigest()
+        frames.sort(key=lambda frame: -frame['cost'])
+        plan = {
+            'command': self._command(settings),
+            'incar': incar_text(settings),
+            'frames': frames,
+            'frames_at_once': settings.frames_at_once,
+            'walltime_s': self.node.get_option('max_wallclock_seconds'),
+            'margin_s': settings.margin_s,
+            'max_frame_s': settings.max_frame_s,
+        }
+        with folder.open('batch.json', 'w', encoding='utf-8') as handle:
+            json.dump(plan, handle)
+        with folder.open(self._RUNNER, 'wb') as handle:
+            handle.write((files('aiida_liheal.runners') / self._RUNNER).read_bytes())
+        for symbol, node in potentials.items():
+            with folder.open(f'POTCAR.{symbol}', 'wb') as handle:
+                handle.write(node.get_content())
+
+        calcinfo = CalcInfo()
+        # AiiDA would start VASP itself for a code named here, once; the runner starts it for each frame. The prepend
+        # text of the code is in the script all the same, as the code is an input
+        calcinfo.codes_info = []
+        calcinfo.append_text = f'{escape_for_bash(settings.python)} {self._RUNNER} > label.out 2> label.err'
+        if 'parent_folder' in self.inputs:
+            parent = self.inputs.parent_folder
+            calcinfo.remote_copy_list = [(parent.computer.uuid, f'{parent.get_remote_path()}/{self.DONE}', '.')]
+        calcinfo.retrieve_list = [self.STATUS, 'label.out', 'label.err']
+        calcinfo.retrieve_temporary_list = [self.DONE]
+        # the frames are a node of their own, and the potentials are licensed
+        calcinfo.provenance_exclude_list = ['batch.json', *(f'POTCAR.{symbol}' for symbol in symbols)]
+        return calcinfo
+
+    def _command(self, settings: VaspSettings) -> list[str]:
+        """What starts VASP for one frame: mpirun of the computer with the ranks of a frame, container, executable."""
+        code, computer = self.inputs.code, self.node.computer
+        assert computer is not None  # noqa: S101 (a job has one)
+        prepend: list[str]
+        if self.node.get_option('withmpi'):
+            scheduler = computer.get_scheduler()
+            resources = dict(self.node.get_option('resources') or {})
+            scheduler.preprocess_resources(resources, computer.get_default_mpiprocs_per_machine())
+            job = scheduler.create_job_resource(**resources)
+            ranks = settings.ranks_per_frame or max(1, job.get_tot_num_mpiprocs() // settings.frames_at_once)
+            per_machine = min(ranks, job.get('num_mpiprocs_per_machine') or ranks)
+            known = {
+                **job,
+                'tot_num_mpiprocs': ranks,
+                'num_mpiprocs_per_machine': per_machine,
+                'num_machines': math.ceil(ranks / per_machine),
+            }
+            mpirun = [part.format(**known) for part in computer.get_mpirun_command()]
+            prepend = code.get_prepend_cmdline_params(mpirun, self.node.get_option('mpirun_extra_params'))
+        else:
+            prepend = code.get_prepend_cmdline_params()
+        executable = [str(part) for part in code.get_executable_cmdline_params([])]
+        return [*prepend, *([shlex.join(executable)] if code.wrap_cmdline_params else executable)]

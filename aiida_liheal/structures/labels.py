@@ -1,0 +1,63 @@
+"""Labels put on frames: what every engine that labels a batch needs, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_liheal.structures.frames import Frames
+
+__all__ = ('HasLabels', 'label_frames', 'labels_to_arrays')
+
+
+class HasLabels(Protocol):
+    """Labels of one frame: energy in eV, forces (n_atoms, 3) in eV/Å, virial (3, 3) in eV."""
+
+    @property
+    def energy(self) -> float: ...  # noqa: D102
+    @property
+    def forces(self) -> NDArray: ...  # noqa: D102
+    @property
+    def virial(self) -> NDArray: ...  # noqa: D102
+
+
+def labels_to_arrays(labels: Mapping[int, HasLabels]) -> dict[str, NDArray]:
+    """Labels by index of their frame as the arrays that `label_frames` takes, frames in order."""
+    done = sorted(labels)
+    return {
+        'source_index': np.array(done, dtype=np.int64),
+        'energies': np.array([labels[index].energy for index in done], dtype=float),
+        'forces': np.concatenate([labels[index].forces for index in done] or [np.zeros((0, 3))]),
+        'virials': np.array([labels[index].virial for index in done], dtype=float).reshape(-1, 3, 3),
+    }
+
+
+def label_frames(given: Frames, labels: Mapping[str, NDArray]) -> Frames:
+    """The frames that were labelled, with their labels and `source_index`.
+
+    Velocities and labels that `given` has are not taken over; other extra arrays are.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not belong to these frames, or hold numbers that are not finite.
+    """
+    source = labels['source_index']
+    if source.size and not 0 <= source.min() <= source.max() < len(given):
+        raise ValueError(f'labels of frames {source.min()} to {source.max()}, the job was given {len(given)} frames')
+    chosen = given.select(source)
+    return Frames(
+        elements=chosen.elements,
+        counts=chosen.counts,
+        types=chosen.types,
+        positions=chosen.positions,
+        cells=chosen.cells,
+        pbc=chosen.pbc,
+        energies=labels['energies'],
+        forces=labels['forces'],
+        virials=labels['virials'],
+        extra={**chosen.extra, 'source_index': source},
+    )

@@ -1,0 +1,231 @@
+"""VASP batches through AiiDA with a stand-in: labels, causes, restarts, refusals, and no potential in an archive."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vasp_stand_in
+from aiida.engine import run_get_node
+from aiida.orm import CalcJobNode, Dict, InstalledCode, QueryBuilder
+from conftest import SECRET
+
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines import engine
+from aiida_liheal.engines.vasp.calculation import VaspBatchCalculation
+from aiida_liheal.structures.frames import Frames
+from aiida_liheal.workchains.label import LabelWorkChain
+
+CHEAP = {'kpoint_spacing_per_A': 0.5}
+
+
+@pytest.fixture
+def label(vasp_code, potential_family, cells):
+    """A builder of `liheal.label` for n frames; further settings of the engine and overrides by name."""
+
+    def make(n, settings=None, code=None, **overrides):
+        own = {'potential_family': potential_family, 'settings': {**CHEAP, **(settings or {})}}
+        images = n if isinstance(n, list) else cells(n)
+        return LabelWorkChain.get_builder_from_protocol(
+            code or vasp_code,
+            FramesData(Frames.from_atoms(images), domain='bulk'),
+            protocol='paper',
+            overrides={'vasp': own, **overrides},
+            options={'withmpi': False},
+            engine='vasp',
+        )
+
+    return make
+
+
+@pytest.fixture
+def job(label):
+    """A builder of one job."""
+
+    def make(n, settings=None):
+        inputs = label(n, settings)
+        builder = VaspBatchCalculation.get_builder()
+        for name in ('code', 'settings', 'potentials'):
+            builder[name] = inputs.vasp[name]
+        builder.frames = inputs.frames
+        builder.metadata.options.withmpi = False
+        return builder
+
+    return make
+
+
+def test_batch_with_every_fault(job, cells, stand_in):
+    """What went well is one shard; each other frame has its cause."""
+    faults = {
+        'f00001': ('unconverged', 'not self-consistent after 100 steps'),
+        'f00002': ('truncated_xml', 'vasprun.xml is cut off'),
+        'f00003': ('truncated_outcar', 'OUTCAR is cut off'),
+        'f00004': ('killed', 'signal 9'),
+        'f00005': ('no_stress', 'no stress'),
+        'f00006': ('wrong_atoms', 'of 1 atoms, the frame has 2'),
+        'f00007': ('not_finite', 'not finite'),
+    }
+    stand_in.ask(**{name: fault for name, (fault, _) in faults.items()})
+    outputs, node = run_get_node(job(9))
+    assert node.is_finished_ok, node.exit_message
+    shard = outputs['frames']
+    frames = shard.get_frames()
+    assert shard.domain == 'bulk'
+    assert frames.extra['source_index'].tolist() == [0, 8]
+    last = cells(9)[8]
+    energy, forces, stress = vasp_stand_in.morse(last.cell.array.tolist(), last.get_scaled_positions().tolist())
+    assert frames.energies[1] == pytest.approx(energy, abs=1e-7)
+    assert np.abs(frames.forces[2:] - forces).max() < 1e-7
+    kilobar = 6.241509e-4  # eV/Å^3
+    assert np.abs(frames.virials[1] - last.get_volume() * kilobar * np.array(stress)).max() < 1e-5
+    summary = outputs['summary'].get_dict()
+    assert (summary['n_given'], summary['n_made'], summary['n_dropped'], summary['n_not_tried']) == (9, 2, 7, 0)
+    causes = {dropped['index']: dropped['cause'] for dropped in summary['dropped']}
+    for name, (_, cause) in faults.items():
+        assert cause in causes[int(name[1:])]
+    assert summary['versions']['vasp'] == '6.3.0'
+    assert summary['versions']['potentials']['Li']['full_name'] == 'Li'
+
+
+def test_no_potential_leaves_the_computer(job, tmp_path):
+    """Not in the node, not in what was retrieved, not in an exported archive; but VASP had it."""
+    from aiida.tools.archive import create_archive
+
+    _, node = run_get_node(job(1))
+    assert node.is_finished_ok, node.exit_message
+    remote = Path(node.outputs.remote_folder.get_remote_path())
+    assert SECRET in (remote / 'POTCAR.Li').read_text()
+    for repository in (node.base.repository, node.outputs.retrieved.base.repository):
+        for _, _, names in repository.walk():
+            assert not any(name.startswith('POTCAR') for name in names)
+    archive = tmp_path / 'all.aiida'
+    create_archive([node, *node.inputs.potentials.values()], filename=archive)
+    with zipfile.ZipFile(archive) as content:
+        assert any(name.startswith('repo/') for name in content.namelist())
+        for name in content.namelist():
+            assert SECRET.encode() not in content.read(name), name
+
+
+def test_killed_at_a_random_moment_and_submitted_again(label, stand_in, tmp_path):
+    """No frame is lost and none comes twice, wherever the kill hits."""
+    stand_in.ask(**{'*': 'sleep:0.2'})
+    after = float(np.random.default_rng().uniform(0.1, 3.0))
+    python, been = tmp_path / 'python_once_killed', tmp_path / 'been'
+    python.write_text(
+        f'#!/bin/sh\nif [ -e {been} ]; then exec {sys.executable} "$@"; fi\ntouch {been}\n'
+        f'{sys.executable} "$@" & runner=$!\nsleep {after}\nkill -9 $runner\nwait $runner\n'
+    )
+    python.chmod(0o755)
+    outputs, node = run_get_node(label(20, {'python': str(python)}))
+    assert node.is_finished_ok, (after, node.exit_message)
+    shards = [shard.get_frames() for shard in outputs['frames'].values()]
+    assert sorted(index for shard in shards for index in shard.extra['source_index']) == list(range(20)), after
+    jobs = sorted((child for child in node.called if isinstance(child, CalcJobNode)), key=lambda job: job.pk)
+    assert [job.exit_status for job in jobs] == [400, 0], after
+    n_kept = jobs[0].outputs.summary['n_made']
+    said = jobs[1].outputs.retrieved.get_object_content('label.out')
+    assert (f'{n_kept} of 20 frames were done before' in said) == bool(n_kept), after
+
+
+def test_at_the_walltime_the_rest_is_submitted_again(label, stand_in):
+    stand_in.ask(f00001='first:sleep:30')
+    builder = label(3, {'margin_s': 1.0})
+    builder.vasp.metadata.options.max_wallclock_seconds = 8
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    first, second = sorted((c for c in node.called if isinstance(c, CalcJobNode)), key=lambda job: job.pk)
+    assert first.exit_status == 400
+    assert 'walltime' in first.exit_message
+    assert second.outputs.summary['n_made'] == 3
+    assert outputs['frames']['b000'].get_frames().extra['source_index'].tolist() == [0, 1, 2]
+
+
+def test_nodes_grow_with_batches_not_frames(job):
+    counts = []
+    for n in (1, 8):
+        before = QueryBuilder().append(CalcJobNode).count(), QueryBuilder().append(FramesData).count()
+        run_get_node(job(n))
+        after = QueryBuilder().append(CalcJobNode).count(), QueryBuilder().append(FramesData).count()
+        counts.append((after[0] - before[0], after[1] - before[1]))
+    assert counts[0] == counts[1] == (1, 2)
+
+
+def test_vasp_that_does_not_start(label, aiida_localhost, tmp_path):
+    executable = tmp_path / 'no_vasp'
+    executable.write_text('#!/bin/sh\necho no license for this node\nexit 3\n')
+    executable.chmod(0o755)
+    code = InstalledCode(label='no-vasp', computer=aiida_localhost, filepath_executable=str(executable)).store()
+    _, node = run_get_node(label(2, code=code))
+    assert node.exit_status == LabelWorkChain.exit_codes.ERROR_BATCH_FAILED.status
+    assert 'no license for this node' in node.exit_message
+
+
+def test_command_has_the_ranks_of_a_frame(job, prepare, aiida_localhost, stand_in):
+    """mpirun of the computer with the ranks of one frame; AiiDA itself starts only the runner."""
+    code = InstalledCode(label='mpi', computer=aiida_localhost, filepath_executable=str(stand_in.path)).store()
+    aiida_localhost.set_mpirun_command(['srun', '-n', '{tot_num_mpiprocs}', '-N', '{num_machines}'])
+    inputs = dict(job(2, {'frames_at_once': 2, 'ranks_per_frame': 12}))
+    inputs['code'] = code
+    inputs['metadata'] = {
+        'options': {
+            'withmpi': True,
+            'resources': {'num_machines': 3, 'num_mpiprocs_per_machine': 8},
+            'mpirun_extra_params': ['--exact'],
+        }
+    }
+    folder, calcinfo = prepare(VaspBatchCalculation, **inputs)
+    with folder.open('batch.json') as handle:
+        plan = json.load(handle)
+    assert plan['command'] == ['srun', '-n', '12', '-N', '2', '--exact', str(stand_in.path)]
+    assert calcinfo.codes_info == []
+    assert set(calcinfo.provenance_exclude_list) == {'batch.json', 'POTCAR.Li'}
+    assert not any('POTCAR' in str(name) for name in calcinfo.retrieve_list + calcinfo.retrieve_temporary_list)
+
+
+@pytest.mark.parametrize(
+    ('own', 'message'),
+    [
+        ({'potential_family': None}, 'potential_family is not given'),
+        ({'potential_family': 'nowhere'}, "'nowhere': there is no such family"),
+        ({'potential_mapping': {'Li': 'Li_sv'}}, 'Li_sv'),
+        ({'settings': {'frames_at_once': 0}}, 'frames_at_once'),
+        ({'family': 'PBE'}, 'vasp.family'),
+    ],
+)
+def test_refusals_of_the_protocol(vasp_code, potential_family, li_frames, own, message):
+    own = {'potential_family': potential_family, **own}
+    with pytest.raises(ValueError, match=message):
+        LabelWorkChain.get_builder_from_protocol(
+            vasp_code, FramesData(li_frames), overrides={'vasp': own}, engine='vasp'
+        )
+
+
+def test_refusals_of_the_job(job, refusal, potential_family):
+    good = dict(job(1))
+    assert 'none of Li' in refusal(VaspBatchCalculation, **{**good, 'potentials': {}})
+    assert 'allowed is PotcarData' in refusal(VaspBatchCalculation, **{**good, 'potentials': {'Li': Dict({})}})
+    swapped = {'Li': engine('vasp').prepare(
+        {'potential_family': potential_family, 'potential_mapping': {'Li': 'Na'}}, good['frames']
+    )['potentials']['Li']}  # fmt: skip
+    assert 'Li is a potential of Na' in refusal(VaspBatchCalculation, **{**good, 'potentials': swapped})
+    many = {**good, 'settings': Dict({**CHEAP, 'frames_at_once': 4})}
+    assert 'need 4 ranks; the job has 1' in refusal(VaspBatchCalculation, **many)
+
+
+def test_without_aiida_vasp_the_package_imports_and_says_what_to_install():
+    code = (
+        "import sys; sys.modules['aiida_vasp'] = None\n"
+        'from aiida_liheal.engines import engine\n'
+        'from aiida_liheal.workchains.label import LabelWorkChain\n'
+        'try:\n'
+        "    engine('vasp').prepare({'potential_family': 'PBE', 'potential_mapping': {}}, None)\n"
+        'except ValueError as error:\n'
+        "    assert 'aiida-liheal[vasp]' in str(error), error\n"
+        'else:\n'
+        "    raise AssertionError('not refused')\n"
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
