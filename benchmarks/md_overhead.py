@@ -77,7 +77,7 @@ def main() -> None:
         if not node.is_finished_ok:
             raise SystemExit(f'{node.process_label}<{node.pk}>: {node.exit_message}')
         run: dict[str, Any] = results['results'].get_dict()['runs'][0]
-        wall, loop = bare(Path(results['trajectories']['s000'].get_remote_path()))
+        wall, loop = bare(Path(results['trajectories']['s000'].get_remote_path()).parent)
         shares.append(loop / run['loop_time_s'])
         print(
             f'turn {turn}: MD loop inside {run["loop_time_s"]:.2f} s, bare {loop:.2f} s, throughput {shares[-1]:.3f}; '

@@ -8,7 +8,7 @@ from typing import Any
 from aiida.common.datastructures import CalcInfo, CodeInfo, CodeRunMode
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import ArrayData, Dict, Int, RemoteData
+from aiida.orm import ArrayData, Dict, RemoteData
 from aiida_lammps.calculations.raw import LammpsRawCalculation
 from ase import Atoms
 from pydantic import Field
@@ -34,6 +34,7 @@ __all__ = (
     'members_in_order',
     'read_limits',
     'run_folder',
+    'runs_to_do',
 )
 
 #: Entry point of the monitor that holds a job to its limits.
@@ -46,10 +47,16 @@ WALLTIME_SHARE = 0.95
 class JobSettings(Settings):
     """What a LAMMPS job runs."""
 
-    kind: str = Field(description='kind of run: explore, deposit, heal, valley, slide, diffuse, melt or relax')
+    kind: str = Field(description='kind of run: explore, deposit, heal, valley, slide, diffuse, melt, liquid or relax')
     runs: list[dict[str, Any]] = Field(
         min_length=1,
         description='settings of each run, as its kind has them, and `structure`: index of the frame it starts from',
+    )
+    side_by_side: bool = Field(
+        False,
+        description='all runs at once, as many `lmp` on the resources of the job, such as small runs on one GPU, each '
+        'with the whole walltime; else one after another, each with a share of it. Where `lmp` is started by MPI, its '
+        'command must let several share the job (srun: --overlap)',
     )
     trust: TrustLevels | None = Field(None, description='trust levels by which the frames of the runs are sorted')
     min_distance_A: float = Field(
@@ -95,14 +102,33 @@ def check_runs(settings: JobSettings, frames: Frames, potential: PotentialSpec) 
             raise ValueError(f'run {number}: {error}' if len(settings.runs) > 1 else str(error)) from error
 
 
-def check_restart(settings: JobSettings, step: int) -> None:
-    """Refuse a step that the runs cannot go on from, with a ValueError that says what is allowed."""
-    for number in range(len(settings.runs)):
-        run = settings.run(number)[1]
-        if not isinstance(run, RestartableSettings):
-            raise ValueError(f'restart_step = {step}: runs of kind {settings.kind} are not gone on with')
-        if not 0 <= step < run.n_steps:
-            raise ValueError(f'restart_step = {step}: must be from 0 to {run.n_steps - 1}, the run ends then')
+def runs_to_do(settings: JobSettings, restart_steps: Mapping[str, Any] | None) -> dict[int, int | None]:
+    """Numbers of the runs that a job does, with the step that each goes on from; None for those that begin.
+
+    All of them begin without `restart_steps`. Raises ValueError saying what is wrong with those and what is allowed.
+    """
+    if restart_steps is None:
+        return dict.fromkeys(range(len(settings.runs)))
+    numbers = {run_folder(number): number for number in range(len(settings.runs))}
+    if not restart_steps:
+        raise ValueError('restart_steps names no run; give one or more, or leave it out to begin all of them')
+    found: dict[int, int | None] = {}
+    for name, step in sorted(restart_steps.items()):
+        if name not in numbers:
+            raise ValueError(f'restart_steps.{name}: no such run; there are {", ".join(numbers)}')
+        run = settings.run(numbers[name])[1]
+        if step is not None and not isinstance(run, RestartableSettings):
+            raise ValueError(
+                f'restart_steps.{name} = {step!r}: runs of kind {settings.kind} are not gone on with; allowed is null, '
+                'to do it from its beginning'
+            )
+        if step is not None and (type(step) is not int or not 0 <= step < run.n_steps):
+            raise ValueError(
+                f'restart_steps.{name} = {step!r}: must be a step from 0 to {run.n_steps - 1}, as the run ends then, '
+                'or null to begin'
+            )
+        found[numbers[name]] = step
+    return dict(sorted(found.items()))
 
 
 def read_limits(monitors: Mapping[str, Dict]) -> Limits | None:
@@ -115,13 +141,15 @@ def read_limits(monitors: Mapping[str, Dict]) -> Limits | None:
 
 def check_limits(limits: Limits, settings: JobSettings, potential: PotentialSpec) -> None:
     """Refuse limits that do not fit the runs, with a ValueError that says why."""
-    if limits.action == 'stop' and len(settings.runs) > 1:
+    runs = [settings.run(number)[1] for number in range(len(settings.runs))]
+    # of a job that is stopped for one of its runs, `MdWorkChain` goes on with the others
+    if limits.action == 'stop' and len(runs) > 1 and not all(isinstance(run, RestartableSettings) for run in runs):
         raise ValueError(
-            f"action = 'stop': the {len(settings.runs)} runs of this job would all be stopped for one of them; "
-            "allowed is 'flag', or a job for each run"
+            f"action = 'stop': the {len(runs)} runs of this job would all be stopped for one of them, and runs of kind "
+            f"{settings.kind} are not gone on with; allowed is 'flag', or a job for each run"
         )
-    for number in range(len(settings.runs)):
-        limits.check(settings.run(number)[1], potential.is_committee)
+    for run in runs:
+        limits.check(run, potential.is_committee)
 
 
 class LammpsCalculation(LammpsRawCalculation):
@@ -150,19 +178,26 @@ class LammpsCalculation(LammpsRawCalculation):
         )
         spec.input('settings', valid_type=Dict, help='What is run; keys carry their units (see `JobSettings`).')
         spec.input(
-            'parent_folder',
-            valid_type=RemoteData,
+            'restart_steps',
+            valid_type=Dict,
             required=False,
-            help='Folder of an earlier job with the same settings, to go on from one of its restart files.',
+            help='The runs to do: by name (run_000, …) the step of the restart file that it goes on from, or null to '
+            'begin. If not given, all of them begin.',
         )
-        spec.input(
-            'restart_step',
-            valid_type=Int,
+        spec.input_namespace(
+            'parent_folders',
+            valid_type=RemoteData,
+            dynamic=True,
             required=False,
-            help='Step of the restart file in `parent_folder` to go on from.',
+            help='For each run that goes on, by its name, the folder of that run in an earlier job with the same '
+            'settings.',
         )
         spec.inputs.validator = job_validator(cls._validate_inputs)
-        spec.output('results', valid_type=Dict, help='Status, steps, atom balance and speed of each run.')
+        spec.output(
+            'results',
+            valid_type=Dict,
+            help='Status, steps, atom balance and speed of each run; status `not_run` of one that was not to be done.',
+        )
         spec.output(
             'thermo', valid_type=ArrayData, required=False, help='Thermo columns `run_000_<column>`; LAMMPS metal.'
         )
@@ -209,21 +244,22 @@ class LammpsCalculation(LammpsRawCalculation):
         spec.exit_code(
             400,
             'ERROR_INTERRUPTED',
-            message='the run broke off after step {step} of {wanted}: {cause}; go on with its folder as '
-            '`parent_folder`',
+            message='the run broke off after step {step} of {wanted}: {cause}; go on with its folder in '
+            '`parent_folders`',
             invalidates_cache=True,
         )
         spec.exit_code(
             401,
             'ERROR_WALLTIME',
-            message='the walltime ended the run after step {step} of {wanted}; go on with it as `parent_folder`',
+            message='the walltime ended the run after step {step} of {wanted}; go on with its folder in '
+            '`parent_folders`',
             invalidates_cache=True,
         )
         spec.exit_code(
             402,
             'ERROR_NO_SPACE',
             message='the disk was full, or could not be written to, after step {step} of {wanted}: {cause}; make room, '
-            'then go on with its folder as `parent_folder`',
+            'then go on with its folder in `parent_folders`',
             invalidates_cache=True,
         )
 
@@ -233,14 +269,17 @@ class LammpsCalculation(LammpsRawCalculation):
             return None  # a missing port is told by the port itself, or left out on purpose where it is exposed
         if not inputs['potentials']:
             return 'no potential given; one is needed, or a committee m0, m1, …'
-        if ('parent_folder' in inputs) != ('restart_step' in inputs):
-            return 'parent_folder and restart_step belong together: give both or neither'
         try:
             settings = JobSettings.read(inputs['settings'].get_dict())
             potential = committee_spec(members_in_order(inputs['potentials']))
             check_runs(settings, inputs['structures'].get_frames(), potential)
-            if 'restart_step' in inputs:
-                check_restart(settings, inputs['restart_step'].value)
+            steps = inputs['restart_steps'].get_dict() if 'restart_steps' in inputs else None
+            going_on = {run_folder(n) for n, step in runs_to_do(settings, steps).items() if step is not None}
+            if unmatched := sorted(going_on ^ set(inputs.get('parent_folders', {}))):
+                return (
+                    f'parent_folders and restart_steps belong together: {", ".join(unmatched)} has only one of them; '
+                    'give both or neither'
+                )
             limits = read_limits(inputs.get('monitors', {}))
             if limits is not None:
                 check_limits(limits, settings, potential)
@@ -256,7 +295,7 @@ class LammpsCalculation(LammpsRawCalculation):
         frames = self.inputs.structures.get_frames()
         calcinfo = CalcInfo()
         calcinfo.codes_info = []
-        calcinfo.codes_run_mode = CodeRunMode.SERIAL
+        calcinfo.codes_run_mode = CodeRunMode.PARALLEL if settings.side_by_side else CodeRunMode.SERIAL
         calcinfo.retrieve_list = []
         calcinfo.retrieve_temporary_list = []
         calcinfo.remote_copy_list = []
@@ -268,9 +307,10 @@ class LammpsCalculation(LammpsRawCalculation):
                     handle.write(member.read(role))
                 calcinfo.provenance_exclude_list.append(name)
 
-        restart_step = self.inputs.restart_step.value if 'restart_step' in self.inputs else None
+        doing = runs_to_do(settings, self.inputs.restart_steps.get_dict() if 'restart_steps' in self.inputs else None)
         walltime = self.inputs.metadata.options.get('max_wallclock_seconds', None)
-        for number in range(len(settings.runs)):
+        sharing = 1 if settings.side_by_side else len(doing)
+        for number, restart_step in doing.items():
             structure, run = settings.run(number)
             atoms = frames.to_atoms(structure)
             name = run_folder(number)
@@ -282,7 +322,7 @@ class LammpsCalculation(LammpsRawCalculation):
                 potential,
                 run_directory=name,
                 restart_step=restart_step,
-                walltime_s=None if walltime is None else max(1.0, WALLTIME_SHARE * walltime / len(settings.runs)),
+                walltime_s=None if walltime is None else max(1.0, WALLTIME_SHARE * walltime / sharing),
             )
             with subfolder.open('in.lmp', 'w', encoding='utf-8') as handle:
                 handle.write(deck)
@@ -291,10 +331,10 @@ class LammpsCalculation(LammpsRawCalculation):
                 # the start is a node already
                 calcinfo.provenance_exclude_list.append(f'{name}/start.data')
             else:
-                parent = self.inputs.parent_folder
-                restart = f'{name}/restart.{restart_step}'
+                parent = self.inputs.parent_folders[name]
+                restart = f'restart.{restart_step}'
                 calcinfo.remote_copy_list.append(
-                    (parent.computer.uuid, f'{parent.get_remote_path()}/{restart}', restart)
+                    (parent.computer.uuid, f'{parent.get_remote_path()}/{restart}', f'{name}/{restart}')
                 )
             codeinfo = CodeInfo()
             codeinfo.code_uuid = self.inputs.code.uuid

@@ -9,7 +9,7 @@ from aiida.orm import CalcJobNode, Dict
 from aiida.schedulers import JobState
 from aiida.transports import Transport
 
-from aiida_liheal.calculations.lammps import LIMITS_MONITOR, JobSettings, run_folder
+from aiida_liheal.calculations.lammps import LIMITS_MONITOR, JobSettings, run_folder, runs_to_do
 from aiida_liheal.lammps.limits import Limits, passed
 from aiida_liheal.lammps.readers import parse_log, parse_model_devi
 
@@ -40,10 +40,10 @@ def check_limits(
     max_deviation_eV_per_A: float | None = None,
     action: Literal['stop', 'flag'] = 'stop',
 ) -> CalcJobMonitorResult | None:
-    """Stop a job of one run that is beyond a limit; limits as in `Limits`.
+    """Stop a job of which a run is beyond a limit; limits as in `Limits`.
 
     The parser looks at the whole run again, ends the job with the exit code and the words, and flags what is only to be
-    flagged: this only makes an end of it early.
+    flagged: this only makes an end of it early. The other runs of the job can be gone on with.
     """
     if action == 'flag' or node.get_scheduler_state() is JobState.DONE:
         return None
@@ -53,23 +53,28 @@ def check_limits(
         max_deviation_eV_per_A=max_deviation_eV_per_A,
         action=action,
     )
-    # the names of the columns are far above the last lines
-    log = parse_log(_lines(node, transport, f"grep '^ *Step ' log.lammps | tail -n 1; tail -n {TAIL} log.lammps"))
-    if log.errors or log.wall_time_s == log.wall_time_s:
-        return None  # it is ending by itself; AiiDA's direct scheduler cannot kill what has ended
-    deviations = parse_model_devi(_lines(node, transport, f'tail -n {TAIL} model_devi.out'))
-    n_start = 0
-    if max_lost_atoms is not None:
-        structure, _ = JobSettings.read(node.inputs.settings.get_dict()).run(0)
-        n_start = int(node.inputs.structures.get_frames().counts[structure])
-    beyond = passed(limits, log.thermo, deviations, n_start)
-    if not beyond:
-        return None
-    return CalcJobMonitorResult(message=str(beyond[0]), override_exit_code=False)
+    settings = JobSettings.read(node.inputs.settings.get_dict())
+    steps = node.inputs.restart_steps.get_dict() if 'restart_steps' in node.inputs else None
+    counts = node.inputs.structures.get_frames().counts if max_lost_atoms is not None else None
+    for number in runs_to_do(settings, steps):
+        folder = run_folder(number)
+        # the names of the columns are far above the last lines
+        log = parse_log(
+            _lines(node, transport, folder, f"grep '^ *Step ' log.lammps | tail -n 1; tail -n {TAIL} log.lammps")
+        )
+        if log.errors or log.wall_time_s == log.wall_time_s:
+            continue  # it is ending by itself; AiiDA's direct scheduler cannot kill what has ended
+        deviations = parse_model_devi(_lines(node, transport, folder, f'tail -n {TAIL} model_devi.out'))
+        n_start = 0 if counts is None else int(counts[settings.run(number)[0]])
+        beyond = passed(limits, log.thermo, deviations, n_start)
+        if beyond:
+            which = f'{folder}: ' if len(settings.runs) > 1 else ''
+            return CalcJobMonitorResult(message=f'{which}{beyond[0]}', override_exit_code=False)
+    return None
 
 
-def _lines(node: CalcJobNode, transport: Transport, command: str) -> list[str]:
-    """Lines that a command prints in the folder of the run; none while there is no such file."""
+def _lines(node: CalcJobNode, transport: Transport, folder: str, command: str) -> list[str]:
+    """Lines that a command prints in the folder of a run; none while there is no such file."""
     workdir: Any = node.get_remote_workdir()
-    _, output, _ = transport.exec_command_wait(f'({command}) 2>/dev/null', workdir=f'{workdir}/{run_folder(0)}')
+    _, output, _ = transport.exec_command_wait(f'({command}) 2>/dev/null', workdir=f'{workdir}/{folder}')
     return output.splitlines(keepends=True)

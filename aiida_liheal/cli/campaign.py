@@ -186,7 +186,7 @@ def _show_points(
     speeds: dict[str, tuple[float, str]],
 ) -> None:
     """A table for each series, and totals."""
-    from aiida_liheal.workchains.points import cost_of
+    from aiida_liheal.workchains.points import cost_of, packs_of
 
     echo.echo(f'{content.title}\n')
     totals: dict[str, Cost] = {}
@@ -220,6 +220,13 @@ def _show_points(
         else:
             line += '; hours are not known: give a measured speed with --katom-step-per-s'
         echo.echo(line)
+    to_run = {seen[key]: None for name, key in keys.items() if before[name].finished is None}
+    jobs = packs_of(content, built, to_run)
+    packed = [names for names in jobs if len(names) > 1]
+    line = f'{len(to_run)} points are left to run, in {len(jobs)} job{"" if len(jobs) == 1 else "s"}'
+    if packed:
+        line += f'; {sum(map(len, packed))} of them share {len(packed)}, at most {max(map(len, packed))} in each'
+    echo.echo(f'{line}; at most {content.max_at_once} at once')
     if speeds:
         echo.echo('Hours are those of the machine, core or GPU, that the speed was measured on, one run at a time.')
 

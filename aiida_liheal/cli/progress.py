@@ -50,7 +50,7 @@ def job_total(node: CalcJobNode) -> Progress | None:
             case 'DpTrainCalculation':
                 return Progress(0, int(settings['n_steps']), 'steps')
             case 'LammpsCalculation':
-                return Progress(0, sum(_steps_of_runs(settings)), 'steps')
+                return Progress(0, sum(_steps_of_runs(settings, node).values()), 'steps')
             case 'GpawCalculation':
                 return Progress(0, len(node.inputs.frames), 'frames')
             case _:
@@ -65,23 +65,24 @@ def _training(folder: Path, settings: dict, _: CalcJobNode) -> Progress:
     return Progress(done, int(settings['n_steps']), 'steps')
 
 
-def _steps_of_runs(settings: dict) -> list[int]:
-    """Steps of each run of a LAMMPS job."""
-    from aiida_liheal.lammps.decks import validate
+def _steps_of_runs(settings: dict, node: CalcJobNode) -> dict[int, int]:
+    """Steps of each run that a LAMMPS job does, by its number."""
+    from aiida_liheal.calculations.lammps import JobSettings, runs_to_do
 
-    runs = [{key: value for key, value in run.items() if key != 'structure'} for run in settings['runs']]
-    return [validate(settings['kind'], run).n_steps for run in runs]
+    job = JobSettings.read(settings)
+    steps = node.inputs.restart_steps.get_dict() if 'restart_steps' in node.inputs else None
+    return {number: job.run(number)[1].n_steps for number in runs_to_do(job, steps)}
 
 
-def _lammps(folder: Path, settings: dict, _: CalcJobNode) -> Progress:
-    """Steps over all runs of the job, which run one after another."""
-    steps = _steps_of_runs(settings)
+def _lammps(folder: Path, settings: dict, node: CalcJobNode) -> Progress:
+    """Steps over all runs that the job does."""
+    steps = _steps_of_runs(settings, node)
     done = 0
-    for number, wanted in enumerate(steps):
+    for number, wanted in steps.items():
         log = folder / f'run_{number:03d}' / 'log.lammps'
         if log.is_file():
             done += min(_last_step(log), wanted)
-    return Progress(done, sum(steps), 'steps')
+    return Progress(done, sum(steps.values()), 'steps')
 
 
 def _gpaw(folder: Path, _: dict, node: CalcJobNode) -> Progress:

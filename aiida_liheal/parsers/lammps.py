@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_liheal.calculations.lammps import JobSettings, members_in_order, read_limits, run_folder
+from aiida_liheal.calculations.lammps import JobSettings, members_in_order, read_limits, run_folder, runs_to_do
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import committee_spec
 from aiida_liheal.lammps.kinds import DepositSettings, ExploreSettings, RelaxSettings
@@ -72,6 +72,7 @@ _CODES = {
     'unbalanced': 'ERROR_ATOM_BALANCE',
     'failed': 'ERROR_LAMMPS',
     'exploded': 'ERROR_EXPLODED',
+    'unreadable': 'ERROR_RESTART_UNREADABLE',
     'no_space': 'ERROR_NO_SPACE',
     'walltime': 'ERROR_WALLTIME',
     'interrupted': 'ERROR_INTERRUPTED',
@@ -94,6 +95,7 @@ class LammpsParser(Parser):
         inputs = self.node.inputs
         self.settings = JobSettings.read(inputs.settings.get_dict())
         self.potential = committee_spec(members_in_order(dict(inputs.potentials)))
+        self.doing = runs_to_do(self.settings, inputs.restart_steps.get_dict() if 'restart_steps' in inputs else None)
         self.limits = read_limits(inputs.monitors) if 'monitors' in inputs else None
         self.structures: Frames = inputs.structures.get_frames()
         self.temporary = Path(kwargs['retrieved_temporary_folder'])
@@ -103,7 +105,10 @@ class LammpsParser(Parser):
         self.last: list[Frames] = []
         # the readers work on files, as they do without AiiDA
         with self.retrieved.base.repository.as_path() as root:
-            runs = [self._read_run(number, root) for number in range(len(self.settings.runs))]
+            runs = [
+                self._read_run(number, root) if number in self.doing else {'status': 'not_run'}
+                for number in range(len(self.settings.runs))
+            ]
 
         versions = sorted({r['lammps_version'] for r in runs if r.get('lammps_version')})
         results = {'kind': self.settings.kind, 'runs': runs, 'lammps_version': ', '.join(versions)}
@@ -128,7 +133,7 @@ class LammpsParser(Parser):
         self.deviations |= {f'{name}_{key}': values for key, values in devi.items()}
         scheduler = self.node.get_option('scheduler_stderr') or '_scheduler-stderr.txt'
         complaints = [self.temporary / name / 'lmp.out', folder / 'lmp.err', root / scheduler]
-        record = self._status(log, run, complaints)
+        record = self._status(log, run, self.doing[number], complaints)
         if log is not None and record['status'] == 'finished' and isinstance(run, RestartableSettings):
             record['ended_by'] = self._ended_by(log, run, structure)
         n_start = int(self.structures.counts[structure])
@@ -142,11 +147,15 @@ class LammpsParser(Parser):
             record |= self._sort_frames(devi, self.settings.trust, run, number)
         return record
 
-    def _status(self, log: Log | None, run: RunSettings, complaints: list[Path]) -> dict[str, Any]:
-        """How a run ended: finished, walltime, interrupted, exploded, no_space, failed or missing."""
+    def _status(
+        self, log: Log | None, run: RunSettings, restart_step: int | None, complaints: list[Path]
+    ) -> dict[str, Any]:
+        """How a run ended: finished, walltime, interrupted, exploded, no_space, unreadable, failed or missing."""
+        began: dict[str, Any] = {} if restart_step is None else {'restart_step': restart_step}
         if log is None:
-            return {'status': 'missing', 'cause': _complaint(complaints, anything=True)}
+            return {**began, 'status': 'missing', 'cause': _complaint(complaints, anything=True)}
         record: dict[str, Any] = {
+            **began,
             'last_step': log.last_step or 0,
             'n_steps': run.n_steps,
             'lammps_version': log.version,
@@ -164,6 +173,8 @@ class LammpsParser(Parser):
             cause = _complaint(complaints)
         if _NO_SPACE.search(cause):
             return {**record, 'status': 'no_space', 'cause': cause}
+        if log.errors and restart_step is not None and 'estart' in cause and not log.last_step:
+            return {**record, 'status': 'unreadable', 'cause': cause}
         if log.errors:
             lost = 'Lost atoms' in cause or 'Non-numeric' in cause
             return {**record, 'status': 'exploded' if lost else 'failed', 'cause': cause}
@@ -257,29 +268,32 @@ class LammpsParser(Parser):
 
     def _exit_code(self, runs: list[dict[str, Any]]) -> ExitCode | None:
         """The exit code of the job: a pack is fine if one of its runs gave something, a single run must have ended."""
-        by_status: dict[str, list[dict[str, Any]]] = {}
-        for record in runs:
-            by_status.setdefault(record['status'], []).append(record)
+        by_status: dict[str, list[int]] = {}
+        for number in self.doing:
+            by_status.setdefault(runs[number]['status'], []).append(number)
         if self.settings.trust is not None and set(by_status) != {'missing'}:
             # exploration: runs that blew up are counted as failed frames; only a pack without any frame is an error
             if any(record['n_accurate'] + record['n_candidate'] + record['n_failed'] for record in runs):
                 return None
-            return self._code('ERROR_LAMMPS', runs, len(runs))
+            return self._code('ERROR_LAMMPS', runs, list(self.doing))
         for status, code in _CODES.items():
             if status in by_status:
-                return self._code(code, by_status[status], len(runs))
+                return self._code(code, runs, by_status[status])
         return None
 
-    def _code(self, name: str, records: list[dict[str, Any]], n_runs: int) -> ExitCode:
+    def _code(self, name: str, runs: list[dict[str, Any]], numbers: list[int]) -> ExitCode:
         """An exit code told by the first of the runs that ended so."""
-        first = records[0]
         silent = 'nothing was written' if name == 'ERROR_NO_OUTPUT' else 'nothing says why'
-        cause = next((record['cause'] for record in records if record.get('cause')), silent)
-        step = first.get('last_step')
-        if name == 'ERROR_LAMMPS' and 'restart_step' in self.node.inputs and 'estart' in cause and not step:
-            name, step = 'ERROR_RESTART_UNREADABLE', self.node.inputs.restart_step.value
+        cause = next((runs[number]['cause'] for number in numbers if runs[number].get('cause')), silent)
+        first = runs[numbers[0]]
+        if len(self.doing) > 1 and name != 'ERROR_LAMMPS':
+            cause = f'{", ".join(map(run_folder, numbers))}: {cause}'
         return self.exit_codes[name].format(
-            cause=cause, step=step, wanted=first.get('n_steps'), n_failed=len(records), n_runs=n_runs
+            cause=cause,
+            step=first['restart_step'] if name == 'ERROR_RESTART_UNREADABLE' else first.get('last_step'),
+            wanted=first.get('n_steps'),
+            n_failed=len(numbers),
+            n_runs=len(self.doing),
         )
 
 

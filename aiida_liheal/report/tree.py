@@ -26,6 +26,7 @@ VERBS: dict[str, str] = {
     'ExploreWorkChain': 'explore',
     'DepositWorkChain': 'deposit',
     'HealWorkChain': 'heal',
+    'PackWorkChain': 'pack',
     'ValleyWorkChain': 'valley',
     'DiffuseWorkChain': 'diffuse',
     'MeltWorkChain': 'melt',

@@ -13,10 +13,24 @@ from pydantic import Field, model_validator
 
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('Campaign', 'Cost', 'FigureSettings', 'Point', 'Series', 'Throughput', 'nested', 'points', 'read_campaign')
+__all__ = (
+    'PACKED_VERBS',
+    'Campaign',
+    'Cost',
+    'FigureSettings',
+    'Point',
+    'Series',
+    'Throughput',
+    'lay_over',
+    'nested',
+    'points',
+    'read_campaign',
+)
 
 #: Axes of a grid that are no path into the settings.
 RESERVED_AXES = ('seed', 'potential', 'protocol')
+#: Verbs whose runs a campaign packs in jobs; others that do many runs pack their own.
+PACKED_VERBS = ('deposit', 'heal')
 #: More points than this are a mistake in a grid.
 MAX_POINTS = 2000
 _SERIES_NAME = re.compile(r'[a-z](_?[a-z0-9])*')
@@ -58,6 +72,15 @@ class Series(Settings):
         description='axes: a dotted path into the settings, seed, potential or protocol with a list of values, or any '
         'name with what is laid over the settings by the name of each value',
     )
+    runs_per_job: int = Field(
+        1,
+        ge=1,
+        description=f'most runs that are packed in one job, in series of {" and ".join(PACKED_VERBS)}: a run that is '
+        'too small for a GPU leaves room for others',
+    )
+    side_by_side: bool = Field(
+        True, description='packed runs are all done at once; if not, one after another in their job'
+    )
     columns: list[str] | None = Field(
         None,
         min_length=1,
@@ -68,6 +91,15 @@ class Series(Settings):
     options: dict[str, Any] = Field(default_factory=dict, description='options of the jobs for the scheduler')
     note: str = Field('', description='what the series is for')
     source: str = Field('', description='the sentence or figure that it comes from')
+
+    @model_validator(mode='after')
+    def _packing(self) -> Series:
+        if self.runs_per_job > 1 and self.verb not in PACKED_VERBS:
+            raise ValueError(
+                f'runs_per_job = {self.runs_per_job}: allowed for {" and ".join(PACKED_VERBS)}; {self.verb!r} does '
+                'each point in jobs of its own: see `runs_per_job` of its protocol, for `overrides`'
+            )
+        return self
 
     @model_validator(mode='after')
     def _axes(self) -> Series:
@@ -126,7 +158,9 @@ class Campaign(Settings):
     description: str = Field('', description='what it shows and what it does not')
     potential: str | None = Field(None, description='name of the potential of all series that name no other')
     seed: int = Field(0, ge=0, description='seed of all series that give no other')
-    max_at_once: int = Field(1, ge=1, description='most runs that are under way at once')
+    max_at_once: int = Field(
+        1, ge=1, description='most runs that are under way at once; those that are packed in a job count as one'
+    )
     max_attempts: int = Field(2, ge=1, description='times that a point is tried in all, those of earlier campaigns too')
     throughput: Throughput | None = Field(None, description='a measured speed, for estimates of cost')
     options: dict[str, Any] = Field(default_factory=dict, description='options of all jobs for the scheduler')

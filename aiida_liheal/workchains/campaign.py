@@ -6,21 +6,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
-from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction, while_
 from aiida.orm import AbstractCode, Data, Dict, Int, Str, load_node
 
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import Campaign, Point, lay_over, points, read_campaign
+from aiida_liheal.workchains.pack import PackWorkChain
 from aiida_liheal.workchains.points import (
     KEY_EXTRA,
+    PACK_EXTRA,
     build_point,
     data_of,
     earlier_runs,
     failure_of,
     folders_of,
+    packs_of,
     point_key,
     read_points,
+    returned_by,
     shipped_campaigns,
 )
 from aiida_liheal.workchains.ports import whole_number
@@ -212,7 +215,10 @@ class CampaignWorkChain(WorkChain):
             help='For each name of a potential in the campaign its members m0, m1, …; the first one drives.',
         )
         for name, meaning in (
-            ('max_at_once', 'Most runs that are under way at once; that of the campaign if not given.'),
+            (
+                'max_at_once',
+                'Most runs, or packs of runs, that are under way at once; that of the campaign if not given.',
+            ),
             ('max_attempts', 'Times that a point is tried in all, earlier campaigns included; that of the campaign.'),
         ):
             spec.input(
@@ -345,7 +351,9 @@ class CampaignWorkChain(WorkChain):
         first: dict[str, str] = {}
         self.ctx.point_keys = keys
         self.ctx.same = {name: first.setdefault(key, name) for name, key in keys.items()}
+        to_run = []
         self.ctx.queue = []
+        self.ctx.packs = {}
         self.ctx.running = {}
         self.ctx.runs = {}
         self.ctx.attempts = {}
@@ -360,12 +368,20 @@ class CampaignWorkChain(WorkChain):
                 self.ctx.runs[name] = known.failed[-1].pk
                 self.report(f'{name}: failed {len(known.failed)} times before; not tried again')
             else:
-                self.ctx.queue.append(name)
+                to_run.append(name)
+        for names in packs_of(campaign, built, to_run):
+            self._queue(names)
         n_same = len(keys) - len(first)
         self.report(
             f'{len(keys)} points: {len(self.ctx.taken_over)} finished before, {n_same} the same as another one, '
-            f'{len(self.ctx.queue)} to run, at most {self.ctx.max_at_once} at once'
+            f'{len(to_run)} to run in {len(self.ctx.queue)} jobs, at most {self.ctx.max_at_once} at once'
         )
+
+    def _queue(self, names: list[str]) -> None:
+        """Put points that are done in one job at the end of the queue, by the name of the first of them."""
+        self.ctx.queue.append(names[0])
+        if len(names) > 1:
+            self.ctx.packs[names[0]] = names
 
     def _read(self) -> tuple[Campaign, dict[str, tuple[Point, ProcessBuilder]]]:
         return read_points(self.inputs.campaign.get_dict(), self.inputs.codes, self.inputs.potentials)
@@ -386,12 +402,36 @@ class CampaignWorkChain(WorkChain):
         return ToContext(**{f'under_way.{name}': load_node(pk) for name, pk in self.ctx.running.items()})
 
     def _start(self, name: str) -> Any:
-        """Submit one point, going on from where an earlier run of it broke off."""
+        """Submit a point, or a pack of points by the name of its first one."""
+        names = self.ctx.packs.get(name, [name])
         campaign = read_campaign(self.inputs.campaign.get_dict())
-        point = next(one for one in points(campaign) if one.name == name)
+        by_name = {point.name: point for point in points(campaign)}
+        before = earlier_runs([self.ctx.point_keys[one] for one in names])
+        builders = {one: self._builder_of(by_name[one], before[self.ctx.point_keys[one]].broken_off) for one in names}
+        if len(names) == 1:
+            builder = builders[name]
+        else:
+            builder = PackWorkChain.get_builder_from_points(
+                builders, campaign.series[by_name[name].series].side_by_side
+            )
+        builder.metadata.label = ', '.join(names)[:250]
+        builder.metadata.call_link_label = name
+        child = self.submit(builder)
+        if len(names) == 1:
+            child.base.extras.set(KEY_EXTRA, self.ctx.point_keys[name])
+        after = [f'{one.process_label}<{one.pk}>' for key in before for one in before[key].broken_off[-1:]]
+        told = f', after {", ".join(dict.fromkeys(after))} broke off' if after else ''
+        self.report(f'{", ".join(names)}: {child.process_label}<{child.pk}>{told}; {len(self.ctx.queue)} wait')
+        return child
+
+    def _builder_of(self, point: Point, broken_off: list[Any]) -> ProcessBuilder:
+        """Inputs of one point, made by a calcfunction, going on from where an earlier run of it broke off."""
         builder = build_point(point, self.inputs.codes, self.inputs.potentials)
         made = point_inputs(
-            self.inputs.campaign, Str(name), codes=dict(self.inputs.codes), potentials=dict(self.inputs.potentials)
+            self.inputs.campaign,
+            Str(point.name),
+            codes=dict(self.inputs.codes),
+            potentials=dict(self.inputs.potentials),
         )
         for path, node in made.items():
             *outer, last = path.split('__')
@@ -399,19 +439,11 @@ class CampaignWorkChain(WorkChain):
             for part in outer:
                 place = place[part]
             place[last] = node
-        key = self.ctx.point_keys[name]
-        broken_off = earlier_runs([key])[key].broken_off
         if broken_off and 'earlier' in builder.process_class.spec().inputs:
-            folders = folders_of(broken_off[-1])
+            folders = folders_of(broken_off[-1], self.ctx.point_keys[point.name])
             if folders:
                 builder.earlier = folders
-        builder.metadata.label = name
-        builder.metadata.call_link_label = name
-        child = self.submit(builder)
-        child.base.extras.set(KEY_EXTRA, key)
-        after = f', after {broken_off[-1].process_label}<{broken_off[-1].pk}> broke off' if broken_off else ''
-        self.report(f'{name}: {child.process_label}<{child.pk}>{after}; {len(self.ctx.queue)} wait')
-        return child
+        return builder
 
     def _on_awaitable_finished(self, awaitable: Any) -> None:
         """Go on as soon as one of the children is over; AiiDA waits for all of them, and slots would stand empty.
@@ -427,23 +459,35 @@ class CampaignWorkChain(WorkChain):
 
     def look_at_points(self) -> None:
         """Note the points that are over; one that failed is tried again at the end of the queue, up to a limit."""
-        for name, pk in list(self.ctx.running.items()):
+        for first, pk in list(self.ctx.running.items()):
             child: Any = load_node(pk)
             if not child.is_terminated:
                 continue
-            del self.ctx.running[name]
-            self.ctx.runs[name] = pk
-            if child.is_finished_ok:
-                continue
-            # one that a person killed did not fail, and is not wanted now
-            self.ctx.attempts[name] += not child.is_killed
-            again = self.ctx.attempts[name] < self.ctx.max_attempts and not child.is_killed
-            self.report(
-                f'{name}: {child.process_label}<{pk}> did not finish ({failure_of(child)}); '
-                + ('it is tried again' if again else 'it is left')
-            )
+            del self.ctx.running[first]
+            again = []
+            packs = self.ctx.get('packs', {})
+            for name in packs.pop(first, [first]):
+                run = self._run_of(child, name)
+                self.ctx.runs[name] = run.pk
+                if run.is_finished_ok:
+                    continue
+                # one that a person killed did not fail, and is not wanted now
+                self.ctx.attempts[name] += not run.is_killed
+                wanted = self.ctx.attempts[name] < self.ctx.max_attempts and not run.is_killed
+                again += [name] if wanted else []
+                self.report(
+                    f'{name}: {run.process_label}<{run.pk}> did not finish ({failure_of(run)}); '
+                    + ('it is tried again' if wanted else 'it is left')
+                )
             if again:
-                self.ctx.queue.append(name)
+                self._queue(again)
+
+    def _run_of(self, child: Any, name: str) -> Any:
+        """The process that tells of a point: of a pack the one that it began for the point, if it came so far."""
+        if PACK_EXTRA not in child.base.extras.all:
+            return child
+        keyed = {one.base.extras.get(KEY_EXTRA, None): one for one in child.called}
+        return keyed.get(self.ctx.point_keys[name], child)
 
     def results(self) -> None:
         """Attach what each point gave, and one table of all."""
@@ -460,15 +504,15 @@ class CampaignWorkChain(WorkChain):
                 'key': self.ctx.point_keys[name],
                 'run': run.uuid,
             }
-            for link in run.base.links.get_outgoing(link_type=LinkType.RETURN).all():
-                path = link.link_label.replace('__', '.')
-                self.out(f'points.{name}.{path}', link.node)
-                if isinstance(link.node, Dict):
+            # a pack that came to nothing has no outputs of its points
+            for path, node in ({} if PACK_EXTRA in run.base.extras.all else returned_by(run)).items():
+                self.out(f'points.{name}.{path}', node)
+                if isinstance(node, Dict):
                     place = outputs.setdefault(name, {})
                     *outer, last = path.split('.')
                     for part in outer:
                         place = place.setdefault(part, {})
-                    place[last] = link.node
+                    place[last] = node
         self.ctx.states = states
         self.out('table', tabulate(self.inputs.campaign, Dict(states), **outputs))
 

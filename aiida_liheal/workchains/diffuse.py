@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, calcfunction
-from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, Str, StructureData
+from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
-from aiida_liheal.calculations.lammps import run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.lammps.decks import validate
@@ -237,8 +236,7 @@ class DiffuseWorkChain(PackedWorkChain):
                 if record.get('status') != 'finished':
                     continue
                 inputs = self.exposed_inputs(AnalyseCalculation, 'analyse')
-                inputs['trajectories'] = self.trajectories_of(job)
-                inputs['run'] = Str(run_folder(place))
+                inputs |= self.trajectory_of(job, place)
                 inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': f'analyse_{key}'}
                 awaited[f'analyses.{key}'] = self.submit(AnalyseCalculation, **inputs)
             self.report(f'{name}: {sum(record.get("status") == "finished" for record in records)} runs to analyse')

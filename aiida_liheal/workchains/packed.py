@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiida.engine import ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
-from aiida.orm import AbstractCode, Dict, Int
+from aiida.orm import AbstractCode, Dict, Int, Str
 from numpy.typing import NDArray
 
 from aiida_liheal.calculations.lammps import (
@@ -55,12 +55,12 @@ def pack_runs(settings: Dict, runs_per_job: Int) -> dict[str, Dict]:
 @calcfunction
 def join_packed_flags(**nodes: Dict) -> Dict:
     """Limits that runs went beyond, by job and run, from `results` or `flags` of the jobs."""
-    flags = {}
+    flags: dict[str, Any] = {}
     for job, node in sorted(nodes.items()):
         content = node.get_dict()
-        for number, run in enumerate(content.get('runs', [content])):
-            if run.get('flags'):
-                flags[f'{job}_{run_folder(number)}'] = run['flags']
+        if 'runs' in content:
+            content = {run_folder(number): run.get('flags') for number, run in enumerate(content['runs'])}
+        flags |= {f'{job}_{run}': found for run, found in content.items() if found}
     return Dict(flags)
 
 
@@ -144,8 +144,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
             valid_type=Int,
             default=lambda: Int(100),
             validator=whole_number('runs_per_job'),
-            help='Most runs that one job does, one after another. MD that is alone in its job goes on by itself after '
-            'an interruption.',
+            help='Most runs that one job does, one after another. MD goes on by itself after an interruption.',
         )
         spec.inputs.validator = cls._validate_inputs
         spec.output(
@@ -245,21 +244,24 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         return job.inputs.settings if 'settings' in job.inputs else job.inputs.lammps.settings
 
     @staticmethod
-    def trajectories_of(job: Any) -> dict[str, Any]:
-        """Folders with the trajectory of a job, or of a work chain that ran several in turn."""
-        return dict(job.outputs.trajectories) if 'trajectories' in job.outputs else {'s000': job.outputs.remote_folder}
+    def trajectory_of(job: Any, number: int) -> dict[str, Any]:
+        """Inputs of an analysis of one run of a job, or of a work chain that ran several jobs in turn."""
+        run = run_folder(number)
+        if 'trajectories' in job.outputs:
+            return {'trajectories': dict(job.outputs.trajectories[run]), 'run': Str('.')}
+        return {'trajectories': {'s000': job.outputs.remote_folder}, 'run': Str(run)}
 
     def submit_runs(self, key: str, structures: FramesData, settings: Dict, goes_on: bool = False) -> Any:
         """Submit the jobs that do the runs of `settings`; they come to `ctx.<key>`.
 
-        With `goes_on`, a run that is alone in its job is a work chain that goes on with it after an interruption.
+        With `goes_on`, each is a work chain that goes on with its runs after an interruption.
         """
         awaited = {}
         for name, pack in sorted(pack_runs(settings, self.inputs.runs_per_job).items()):
             inputs = self.exposed_inputs(LammpsCalculation, 'lammps')
             inputs['metadata'] = {**inputs.get('metadata', {}), 'call_link_label': f'{key}_{name}'}
             inputs |= {'structures': structures, 'potentials': self.inputs.potentials, 'settings': pack}
-            if goes_on and len(pack['runs']) == 1:
+            if goes_on:
                 metadata = {'call_link_label': inputs['metadata'].pop('call_link_label')}
                 job = self.submit(MdWorkChain, lammps=inputs, metadata=metadata)
             else:

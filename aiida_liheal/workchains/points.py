@@ -6,10 +6,11 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from aiida.common.links import LinkType
 from aiida.engine import ProcessBuilder
 from aiida.orm import (
     AbstractCode,
@@ -19,32 +20,43 @@ from aiida.orm import (
     ProcessNode,
     QueryBuilder,
     RemoteData,
+    Str,
     WorkChainNode,
 )
 from aiida.plugins import WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_liheal.calculations.common import named, segments_in_order
+from aiida_liheal.calculations.lammps import run_folder
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
+from aiida_liheal.workchains.md import files_of, folder_of_run
 
 __all__ = (
     'KEY_EXTRA',
+    'PACK_EXTRA',
     'Earlier',
     'build_point',
     'campaign_verbs',
+    'check_inputs',
     'cost_of',
     'data_of',
     'earlier_runs',
     'failure_of',
     'folders_of',
+    'key_of',
     'measured_speed',
+    'packs_of',
     'point_key',
     'read_points',
+    'returned_by',
     'shipped_campaigns',
 )
 
 #: Extra of a process that tells which point of which campaign it ran: equal keys are equal runs.
 KEY_EXTRA = 'liheal_point_key'
+#: Extra of a process that does several points in one job: the number of the run by the key of its point.
+PACK_EXTRA = 'liheal_pack_keys'
 
 
 class Earlier(NamedTuple):
@@ -129,11 +141,7 @@ def read_points(
     for point in points(campaign):
         try:
             builder = build_point(point, codes, potentials)
-            ports = builder.process_class.spec().inputs
-            problem = ports.validate(ports.pre_process(builder._inputs(prune=True)))
-            if problem is not None:
-                where = (problem.port or '').removeprefix('inputs').lstrip('.')
-                raise ValueError(f'{where}: {problem.message}' if where else str(problem.message))
+            check_inputs(builder.process_class, builder._inputs(prune=True))
             built[point.name] = point, builder
         except (ValueError, TypeError) as error:
             for line in str(error).splitlines():
@@ -146,6 +154,42 @@ def read_points(
             lines.append(f'{line} (point {names[0]}{others})')
         raise ValueError('\n'.join(lines))
     return campaign, built
+
+
+def check_inputs(process: Any, inputs: Mapping[str, Any]) -> None:
+    """Check inputs as their process would, without one. Raises ValueError saying which input is wrong, and why."""
+    ports = process.spec().inputs
+    problem = ports.validate(ports.pre_process(_thawed(inputs)))
+    if problem is not None:
+        where = (problem.port or '').removeprefix('inputs').lstrip('.')
+        raise ValueError(f'{where}: {problem.message}' if where else str(problem.message))
+
+
+def _thawed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs with namespaces that can be filled with defaults; those of a process cannot."""
+    return {
+        name: _thawed(value) if isinstance(value, Mapping) and not isinstance(value, Data) else value
+        for name, value in inputs.items()
+    }
+
+
+def packs_of(
+    campaign: Campaign, built: Mapping[str, tuple[Point, ProcessBuilder]], names: Iterable[str]
+) -> list[list[str]]:
+    """Points by the job that does them: those of a series that can share one, as many as it says."""
+    from aiida_liheal.workchains.pack import PackWorkChain
+
+    jobs: list[list[str]] = []
+    filling: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        point, builder = built[name]
+        size = campaign.series[point.series].runs_per_job
+        place = (point.series, PackWorkChain.shared(builder) if size > 1 else name)
+        if len(filling.get(place, [])) in (0, size):
+            filling[place] = []
+            jobs.append(filling[place])
+        filling[place].append(name)
+    return jobs
 
 
 def data_of(inputs: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Data]]:
@@ -162,8 +206,13 @@ def data_of(inputs: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
 
 def point_key(builder: ProcessBuilder) -> str:
     """What defines a run, as a hash: its verb and the content of its inputs, but no codes, labels or options."""
-    described: dict[str, Any] = {'process': builder.process_class.__name__}
-    for path, node in data_of(builder._inputs(prune=True)):
+    return key_of(builder.process_class, builder._inputs(prune=True))
+
+
+def key_of(process: Any, inputs: Mapping[str, Any]) -> str:
+    """The same of a process and its inputs; an earlier run that it goes on from does not count."""
+    described: dict[str, Any] = {'process': process.__name__}
+    for path, node in data_of({name: value for name, value in inputs.items() if name != 'earlier'}):
         attributes = {key: value for key, value in node.base.attributes.all.items() if not key.startswith('_')}
         described[path] = {
             'type': type(node).__name__,
@@ -192,6 +241,12 @@ def earlier_runs(keys: list[str]) -> dict[str, Earlier]:
     by_key: dict[str, list[WorkChainNode]] = {}
     for key, node in query.all() if keys else []:
         by_key.setdefault(key, []).append(node)
+    packs = QueryBuilder().append(WorkChainNode, filters={'extras': {'has_key': PACK_EXTRA}})
+    for (pack,) in packs.all() if keys else []:
+        # what became of a point is told by its own process, as soon as the pack has begun it
+        told = {child.base.extras.get(KEY_EXTRA, None) for child in pack.called}
+        for key in set(pack.base.extras.get(PACK_EXTRA)) - told:
+            by_key.setdefault(key, []).append(pack)
     found = {}
     for key in keys:
         nodes = sorted(by_key.get(key, []), key=lambda node: node.pk)
@@ -213,22 +268,37 @@ def failure_of(node: ProcessNode) -> str:
     return f'exit code {node.exit_status}: {node.exit_message}'
 
 
-def folders_of(node: ProcessNode) -> dict[str, RemoteData]:
-    """Folders of the jobs of a run that broke off, as its verb takes them to go on from; those that are still there."""
-    jobs = sorted(
-        (child for child in node.called_descendants if child.process_label == 'LammpsCalculation'),
-        key=lambda child: child.pk,
-    )
-    found = [node.inputs.earlier[name] for name in sorted(node.inputs.earlier)] if 'earlier' in node.inputs else []
-    found += [job.outputs.remote_folder for job in jobs if 'remote_folder' in job.outputs]
-    kept = []
-    for folder in found:
-        try:
-            folder.listdir()
-        except OSError:
-            continue  # cleaned since: what is left is gone on from
-        kept.append(folder)
-    return {f's{number:03d}': folder for number, folder in enumerate(kept)}
+def returned_by(node: ProcessNode) -> dict[str, Data]:
+    """Outputs of a work chain by dotted path."""
+    links = node.base.links.get_outgoing(link_type=LinkType.RETURN).all()
+    return {link.link_label.replace('__', '.'): link.node for link in links}
+
+
+def folders_of(node: ProcessNode, key: str) -> dict[str, RemoteData]:
+    """Folders of a run that broke off, as its verb takes them to go on from; those that are still there.
+
+    Parameters
+    ----------
+    node : ProcessNode
+        The process that ran it, alone or with others.
+    key : str
+        Of its point.
+    """
+    number = 0
+    inputs: Any = node.inputs
+    if PACK_EXTRA in node.base.extras.all:
+        number = node.base.extras.get(PACK_EXTRA)[key]
+        inputs = node.inputs.points[sorted(node.inputs.points)[number]]
+    found = [inputs['earlier'][name] for name in segments_in_order(inputs['earlier'])] if 'earlier' in inputs else []
+    if 'packed' in inputs:
+        packed = inputs['packed'].get('trajectories', {})
+        found += [packed[name] for name in segments_in_order(packed)]
+    jobs = [child for child in node.called_descendants if child.process_label == 'LammpsCalculation']
+    for job in sorted(jobs, key=lambda job: job.pk):
+        if 'remote_folder' in job.outputs:
+            found.append(folder_of_run(job.outputs.remote_folder, Str(run_folder(number))))
+    # what was cleaned since is left out; what is left is gone on from
+    return named([folder for folder in found if files_of(folder)])
 
 
 def cost_of(builder: ProcessBuilder) -> Cost:
@@ -262,11 +332,13 @@ def measured_speed(code: AbstractCode, potential: PotentialData) -> tuple[float,
         tag='job',
     )
     query.append(AbstractCode, filters={'uuid': code.uuid}, with_outgoing='job')
+    query.append(Dict, with_outgoing='job', edge_filters={'label': 'settings'}, project='attributes.side_by_side')
     query.append(Dict, with_incoming='job', edge_filters={'label': 'results'}, project='attributes.runs')
     work = seconds = 0.0
     n_runs = 0
-    for (runs,) in query.iterall():
-        for run in runs or []:
+    for side_by_side, runs in query.iterall():
+        # runs that shared a GPU, or cores, say nothing of one that has it for itself
+        for run in [] if side_by_side else runs or []:
             speed, steps, atoms = (run.get(key) for key in ('katom_step_per_s', 'n_steps_done', 'n_start'))
             if speed and steps and atoms:
                 n_runs += 1

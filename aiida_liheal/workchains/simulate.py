@@ -10,7 +10,7 @@ from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkC
 from aiida.orm import AbstractCode, Dict, Int, RemoteData, Str, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
-from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation
+from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, run_folder
 from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
@@ -35,14 +35,18 @@ from aiida_liheal.workchains.start import (
     with_fixed_height,
 )
 
-__all__ = ('SimulationWorkChain', 'job_settings')
+__all__ = ('SimulationWorkChain', 'job_settings', 'run_settings')
 
 
 @calcfunction
 def job_settings(kind: Any, settings: Dict, seed: Int) -> Dict:
     """Settings of the LAMMPS job that runs one simulation."""
-    run = {**settings.get_dict(), 'seed': derive_seed(seed.value, kind.value)}
-    return Dict({'kind': kind.value, 'runs': [run]})
+    return Dict({'kind': kind.value, 'runs': [run_settings(kind.value, settings.get_dict(), seed.value)]})
+
+
+def run_settings(kind: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Settings of the run of a simulation, with the seed that is derived from that of the simulation."""
+    return {**settings, 'seed': derive_seed(seed, kind)}
 
 
 class SimulationWorkChain(ProtocolMixin, WorkChain):
@@ -83,9 +87,23 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             required=False,
             help='Trajectories of an earlier run with the same inputs that broke off, s000, s001, …, to go on from.',
         )
+        spec.input_namespace(
+            'packed',
+            dynamic=True,
+            required=False,
+            help='What a job that did several runs (`liheal.pack`) gave for this one: start, trajectories, results, '
+            'thermo, deviations, last_frames and flags, such as there are; nothing is run then.',
+        )
         spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.build, cls.run_md, cls.inspect_md, cls.analyse, cls.results)
-        spec.expose_outputs(MdWorkChain)
+        spec.expose_outputs(MdWorkChain, exclude=('trajectories',))
+        spec.output_namespace(
+            'trajectories',
+            valid_type=RemoteData,
+            dynamic=True,
+            required=False,
+            help='Folders of the run in its jobs, s000, s001, …; each holds a part of its trajectory.',
+        )
         spec.output_namespace('analysis', dynamic=True, required=False, help='Outputs of the analysis.')
         spec.exit_code(320, 'ERROR_RUN_FAILED', message='the run failed: {cause}; `trajectories` holds what there is')
         spec.exit_code(
@@ -227,12 +245,17 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     def build(self) -> None:
         """Make the start, unless it is given."""
+        if 'packed' in self.inputs:
+            self.out('start', self.inputs.packed.start)
+            return
         self.ctx.start = make_start(self._kind, self.inputs)
         self.ctx.job = job_settings(Str(self._kind), self.inputs.settings, self.inputs.seed)
         self.out('start', self.ctx.start)
 
     def run_md(self) -> Any:
         """Run to the end, over as many jobs as it takes."""
+        if 'packed' in self.inputs:
+            return None
         inputs: dict[str, Any] = {
             'lammps': {
                 **self.exposed_inputs(LammpsCalculation, 'lammps'),
@@ -243,25 +266,36 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             'metadata': {'call_link_label': 'md'},
         }
         if self.inputs.get('earlier'):
-            inputs['earlier'] = self.inputs.earlier
+            inputs['earlier'] = {run_folder(0): self.inputs.earlier}
         child = self.submit(MdWorkChain, **inputs)
         self.report(f'running {self._kind}: {child.process_label}<{child.pk}>')
         return ToContext(md=child)
 
     def inspect_md(self) -> ExitCode | None:
         """Attach what the run gave; stop if it failed."""
-        child = self.ctx.md
-        self.out_many(self.exposed_outputs(child, MdWorkChain))
-        if not child.is_finished_ok:
-            return self.exit_codes.ERROR_RUN_FAILED.format(cause=child.exit_message or child.process_state.value)
-        return None
+        if 'packed' in self.inputs:
+            gave = {name: value for name, value in self.inputs.packed.items() if name != 'start'}
+            record = gave['results']['runs'][0]
+            fault = (
+                '' if record['status'] == 'finished' else f'{record["status"]}: {record.get("cause") or "see its log"}'
+            )
+        else:
+            child = self.ctx.md
+            gave = dict(self.exposed_outputs(child, MdWorkChain))
+            if 'trajectories' in child.outputs:
+                gave['trajectories'] = dict(child.outputs.trajectories[run_folder(0)])
+            fault = '' if child.is_finished_ok else child.exit_message or child.process_state.value
+        self.ctx.trajectories = dict(gave.get('trajectories', {}))
+        self.out_many(gave)
+        return self.exit_codes.ERROR_RUN_FAILED.format(cause=fault) if fault else None
 
     def analyse(self) -> Any:
         """Analyse the trajectory where it lies."""
         if 'code' not in self.inputs.get('analyse', {}):
             return None
         inputs = AttributeDict(self.exposed_inputs(AnalyseCalculation, 'analyse'))
-        inputs.trajectories = dict(self.ctx.md.outputs.trajectories)
+        inputs.trajectories = dict(self.ctx.trajectories)
+        inputs.run = Str('.')
         inputs.metadata.call_link_label = 'analyse'
         return ToContext(analysis=self.submit(AnalyseCalculation, **inputs))
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from aiida.common.datastructures import CodeRunMode
-from aiida.orm import Dict, Int, RemoteData, SinglefileData
+from aiida.orm import Dict, RemoteData, SinglefileData
 from ase.io import read
 
 from aiida_liheal.calculations.lammps import LammpsCalculation, members_in_order, run_folder
@@ -132,10 +132,15 @@ def test_walltime_is_shared_out_over_the_runs(prepare, deposition, exploration):
 
 
 def test_going_on_copies_the_restart_file(prepare, deposition, aiida_localhost):
-    remote = RemoteData(remote_path='/scratch/job', computer=aiida_localhost)
-    folder, calcinfo = prepare(LammpsCalculation, **deposition(), parent_folder=remote, restart_step=Int(1500))
+    remote = RemoteData(remote_path='/scratch/job/run_003', computer=aiida_localhost)
+    folder, calcinfo = prepare(
+        LammpsCalculation,
+        **deposition(),
+        parent_folders={'run_000': remote},
+        restart_steps=Dict({'run_000': 1500}),
+    )
     assert calcinfo.remote_copy_list == [
-        (aiida_localhost.uuid, '/scratch/job/run_000/restart.1500', 'run_000/restart.1500')
+        (aiida_localhost.uuid, '/scratch/job/run_003/restart.1500', 'run_000/restart.1500')
     ]
     assert folder.get_subfolder('run_000').get_content_list() == ['in.lmp']
     deck = text(folder, 'run_000/in.lmp').splitlines()
@@ -246,14 +251,63 @@ def test_potentials_that_do_not_fit_are_refused(refusal, deposition, tiny_commit
     assert 'differ in elements' in message(m0=tiny_committee['m0'], m1=sodium)
 
 
-def test_restarts_that_cannot_be_are_refused(refusal, deposition, exploration, aiida_localhost):
-    remote = RemoteData(remote_path='/scratch/job', computer=aiida_localhost)
-    assert 'belong together' in refusal(LammpsCalculation, **deposition(), parent_folder=remote)
-    assert 'belong together' in refusal(LammpsCalculation, **deposition(), restart_step=Int(500))
-    for step in (-1, 2000):
-        message = refusal(LammpsCalculation, **deposition(), parent_folder=remote, restart_step=Int(step))
-        assert f'restart_step = {step}: must be from 0 to 1999' in message
-    message = refusal(LammpsCalculation, **exploration(), parent_folder=remote, restart_step=Int(10))
+@pytest.fixture
+def three(deposition):
+    """Three depositions in a job, after some of them broke off."""
+
+    def make(steps, folders=None, **settings):
+        inputs = deposition()
+        run = inputs['settings']['runs'][0]
+        inputs['settings'] = Dict({'kind': 'deposit', 'runs': [run] * 3, **settings})
+        inputs['metadata'] = {'options': {'max_wallclock_seconds': 6000}}
+        more = {'restart_steps': Dict(steps)} if steps is not None else {}
+        return inputs | more | ({'parent_folders': folders} if folders else {})
+
+    return make
+
+
+def test_only_the_runs_that_are_named_are_done(prepare, three, aiida_localhost):
+    remote = RemoteData(remote_path='/scratch/job/run_002', computer=aiida_localhost)
+    folder, calcinfo = prepare(LammpsCalculation, **three({'run_002': 500, 'run_000': None}, {'run_002': remote}))
+    assert [code.cmdline_params[1] for code in calcinfo.codes_info] == ['run_000/in.lmp', 'run_002/in.lmp']
+    assert sorted(folder.get_content_list()) == ['library.meam', 'run_000', 'run_002']
+    assert calcinfo.remote_copy_list == [
+        (aiida_localhost.uuid, '/scratch/job/run_002/restart.500', 'run_002/restart.500')
+    ]
+    decks = [text(folder, f'{run}/in.lmp').splitlines() for run in ('run_000', 'run_002')]
+    assert 'read_data start.data' in decks[0]
+    assert 'read_restart restart.500' in decks[1]
+    # the walltime is shared by the two that run
+    assert all('timer timeout 0:47:30 every 100' in deck for deck in decks)
+    assert not any('run_001' in item[0] for item in calcinfo.retrieve_list + calcinfo.retrieve_temporary_list)
+
+
+def test_runs_side_by_side(prepare, three):
+    """All at once, each with the whole walltime."""
+    folder, calcinfo = prepare(LammpsCalculation, **three(None, side_by_side=True))
+    assert calcinfo.codes_run_mode is CodeRunMode.PARALLEL
+    for number in range(3):
+        assert 'timer timeout 1:35:00 every 100' in text(folder, f'run_00{number}/in.lmp').splitlines()
+
+
+def test_restarts_that_cannot_be_are_refused(refusal, deposition, exploration, three, aiida_localhost):
+    remote = RemoteData(remote_path='/scratch/job/run_000', computer=aiida_localhost)
+    own = {'run_000': remote}
+    for inputs in (
+        three(None, own),
+        three({'run_000': 500}),
+        three({'run_000': None}, own),
+        three({'run_001': 5}, own),
+    ):
+        assert 'belong together' in refusal(LammpsCalculation, **inputs)
+    for step in (-1, 2000, 500.5, '500', True):
+        message = refusal(LammpsCalculation, **three({'run_000': step}, own))
+        assert f'restart_steps.run_000 = {step!r}: must be a step from 0 to 1999' in message
+    assert 'restart_steps.run_003: no such run; there are run_000, run_001, run_002' in refusal(
+        LammpsCalculation, **three({'run_003': None})
+    )
+    assert 'restart_steps names no run' in refusal(LammpsCalculation, **three({}))
+    message = refusal(LammpsCalculation, **exploration(), parent_folders=own, restart_steps=Dict({'run_000': 10}))
     assert 'kind explore are not gone on with' in message
 
 

@@ -47,8 +47,14 @@ def test_dry_run(invoke, codes, potential, campaign_file, n_nodes):
     assert row(output, 'void_temperature_K_50')[1:5] == ['416', '4000', '1.66e+06', '0.0462']
     assert 'source: Figure 2b' in output
     assert 'lj: 8,000 steps, 3.33e+06 atom-steps, 0.0924 hours at 10 katom-step/s (given on the command line)' in output
+    assert '2 points are left to run, in 2 jobs; at most 1 at once' in output
     assert 'nothing was stored or run' in output
     assert n_nodes() == before
+    packed = {**CONTENT, 'series': {'void': {**CONTENT['series']['void'], 'runs_per_job': 3}}}
+    campaign_file.write_text(yaml.safe_dump(packed))
+    status, output = invoke(*command)
+    assert status == 0, output
+    assert '2 points are left to run, in 1 job; 2 of them share 1, at most 2 in each; at most 1 at once' in output
 
 
 def test_dry_run_tells_what_is_done(invoke, codes, potential, campaign_file):

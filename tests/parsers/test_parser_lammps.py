@@ -7,7 +7,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from aiida.orm import Dict, Int
+from aiida.orm import Dict
 
 from aiida_liheal.calculations.lammps import LammpsCalculation
 from aiida_liheal.calculations.monitors import limits_monitor
@@ -56,15 +56,15 @@ STARTS = {
 def parse(parse_job, meam_potential, tiny_committee):
     """Parse a folder as that of a job."""
 
-    def run(folder, settings, start, *, committee=False, restart_step=None, domain=None, limits=None):
+    def run(folder, settings, start, *, committee=False, restart_steps=None, domain=None, limits=None):
         inputs = {
             'structures': FramesData(start if isinstance(start, Frames) else Frames.from_atoms([start]), domain=domain),
             'settings': Dict(settings),
         }
         members = tiny_committee if committee else {'m0': meam_potential}
         inputs |= {f'potentials__{name}': node for name, node in members.items()}
-        if restart_step is not None:
-            inputs['restart_step'] = Int(restart_step)
+        if restart_steps is not None:
+            inputs['restart_steps'] = Dict(restart_steps)
         if limits is not None:
             inputs['monitors__limits'] = limits_monitor(Limits(**limits))
         files = ['_scheduler-stderr.txt'] + [
@@ -94,7 +94,7 @@ def job(tmp_path):
 def parse_runs(parse, job):
     """Parse kept runs as a job: gives the outputs, the process and the record of the first run."""
 
-    def run(*cases, spoil=None, restart_step=None, limits=None, **settings):
+    def run(*cases, spoil=None, restart_steps=None, limits=None, **settings):
         folder, content = job(*cases, **settings)
         if spoil is not None:
             spoil(folder / 'run_000')
@@ -103,7 +103,7 @@ def parse_runs(parse, job):
             content,
             STARTS[content['kind']],
             committee=content['kind'] == 'explore',
-            restart_step=restart_step,
+            restart_steps=restart_steps,
             limits=limits,
         )
         return outputs, process, outputs['results'].store().get_dict()['runs'][0]
@@ -160,7 +160,7 @@ def test_whole_deposition_counts_its_atoms(parse_runs):
 
 def test_resumed_deposition_is_balanced_over_all_its_segments(parse_runs):
     """Counted from the very start, whatever this segment inserted."""
-    outputs, process, record = parse_runs('deposit_resumed', restart_step=3000)
+    outputs, process, record = parse_runs('deposit_resumed', restart_steps={'run_000': 3000})
     assert process.is_finished_ok, process.exit_message
     assert [record[key] for key in ('n_start', 'n_inserted', 'n_lost', 'n_final')] == [72, 12, 0, 84]
     assert outputs['thermo'].get_array('run_000_step')[0] == 3000
@@ -267,7 +267,7 @@ def test_restart_file_that_cannot_be_read(parse):
     folder = KEPT / 'restart_unreadable'
     settings = json.loads((KEPT / 'deposit' / 'settings.json').read_text())
     start = Frames.load(KEPT / 'deposit' / 'structures.npz')
-    _, process = parse(folder, settings, start, committee=True, restart_step=500)
+    _, process = parse(folder, settings, start, committee=True, restart_steps={'run_000': 500})
     assert process.exit_status == CODES.ERROR_RESTART_UNREADABLE.status
     assert 'restart.500 cannot be read' in process.exit_message
     assert 'Incomplete or corrupted' in process.exit_message

@@ -76,6 +76,15 @@ def test_potential_and_protocol_are_axes(content):
         ('series.tips', 7, ['series.tips: must be a mapping', '7']),
         ('series.tips.verb', None, ['series.tips.verb: missing', 'what is run']),
         ('series.tips.verbs', 'heal', ['series.tips.verbs: no such setting; known are', 'verb']),
+        ('series.tips.runs_per_job', 0, ['runs_per_job = 0', 'greater than or equal to 1']),
+        (
+            'series.tips',
+            {'verb': 'valley', 'runs_per_job': 3},
+            [
+                'series.tips: runs_per_job = 3: allowed for deposit and heal',
+                "'valley' does each point in jobs",
+            ],
+        ),
         ('series.tips.seed', -1, ['series.tips.seed = -1', 'greater than or equal to 0']),
         ('series.tips.grid.seed', [1.5], ['grid.seed = [1.5]', 'whole numbers']),
         ('series.tips.grid.seed', [1, 1], ['1 is given twice']),

@@ -17,12 +17,16 @@ from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import read_campaign
 from aiida_liheal.workchains.campaign import CampaignWorkChain, _lookup, short_names
 from aiida_liheal.workchains.heal import HealWorkChain
+from aiida_liheal.workchains.pack import PackWorkChain
 from aiida_liheal.workchains.points import (
     KEY_EXTRA,
+    PACK_EXTRA,
     campaign_verbs,
     cost_of,
+    earlier_runs,
     folders_of,
     measured_speed,
+    packs_of,
     point_key,
     read_points,
     shipped_campaigns,
@@ -198,11 +202,67 @@ def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
         folder = RemoteData(computer=aiida_localhost, remote_path=str(path))
         folder.base.links.add_incoming(job, LinkType.CREATE, 'remote_folder')
         folder.store()
-        if path.name != 'cleaned':
-            path.mkdir()
-    found = folders_of(before)
-    assert [folder.get_remote_path() for _, folder in sorted(found.items())] == [str(paths[0]), str(paths[2])]
+        for run in ('run_000', 'run_001') if path.name == 'first' else ('run_000',):
+            (path / run).mkdir(parents=True)
+            if path.name != 'cleaned':
+                (path / run / 'in.lmp').touch()
+    found = folders_of(before, 'key')
+    expected = [f'{paths[0]}/run_000', f'{paths[2]}/run_000']
+    assert [folder.get_remote_path() for _, folder in sorted(found.items())] == expected
     assert sorted(found) == ['s000', 's001']
+
+
+def test_points_of_a_series_share_jobs(fresh, potentials, content):
+    """As many as the series says, of those that can: with one potential and the same limits."""
+    content['series']['void'] |= {
+        'runs_per_job': 2,
+        'grid': {'limits.max_temperature_K': [900.0, 800.0], 'settings.temperature_K': [50.0, 100.0, 200.0]},
+    }
+    content['series']['alone'] = {**CAMPAIGN['series']['void'], 'seed': 5}
+    campaign, built = read_points(content, fresh, potentials)
+    jobs = packs_of(campaign, built, built)
+    points = [name for job in jobs for name in job]
+    assert points == list(built)
+    assert [len(job) for job in jobs] == [2, 1, 2, 1, 1, 1]
+    limits = {name: one.lammps.monitors['limits']['kwargs']['max_temperature_K'] for name, (_, one) in built.items()}
+    assert all(len({limits[name] for name in job}) == 1 for job in jobs)
+    # fewer where some are done
+    assert [len(job) for job in packs_of(campaign, built, points[1:])] == [2, 2, 1, 1, 1]
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    assert len(process.ctx.queue) == 6
+    assert process.ctx.packs[points[0]] == points[:2]
+
+
+def test_a_pack_that_came_to_nothing(fresh, potentials, content, run_before):
+    """Its points count as failed, or as broken off if it was killed, and are tried again together."""
+    content['series']['void']['runs_per_job'] = 2
+    keys = keys_of(fresh, potentials, content)
+
+    def pack(state, exit_status=0):
+        node = run_before('none', state, exit_status)
+        node.base.extras.set(PACK_EXTRA, {key: number for number, key in enumerate(keys.values())})
+        return node
+
+    killed = pack(ProcessState.KILLED)
+    found = earlier_runs(list(keys.values()))
+    assert all((one.finished, one.failed, one.broken_off) == (None, [], [killed]) for one in found.values())
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    assert process.ctx.packs == {NAMES[0]: NAMES}
+    failed = pack(ProcessState.FINISHED, 320)
+    process.ctx.queue = []
+    process.ctx.running = {NAMES[0]: failed.pk}
+    process.look_at_points()
+    assert (process.ctx.queue, process.ctx.packs) == ([NAMES[0]], {NAMES[0]: NAMES})
+    assert list(process.ctx.attempts.values()) == [1, 1]
+    under_way = pack(ProcessState.RUNNING)
+    assert all(one.under_way == under_way for one in earlier_runs(list(keys.values())).values())
+    # nothing of it is taken for outputs of a point
+    process.ctx.queue = []
+    process.results()
+    assert [row['state'] for row in process.outputs['table']['rows']] == ['failed', 'failed']
+    assert 'points' not in process.outputs
 
 
 def test_table_and_exit_code(fresh, potentials, content, run_before):
@@ -428,3 +488,40 @@ def test_extended_campaign_does_not_repeat_what_finished(fresh, potentials, cont
     assert rows[50.0]['results']['last_step'] == rows[100.0]['results']['last_step'] == 250
     taken = outputs['points']['void_potential_meam_temperature_K_50']['results']
     assert taken.uuid == first.outputs.results.uuid
+
+
+@needs_lammps
+@pytest.mark.engine
+def test_packed_campaign_has_the_table_of_an_unpacked_one(fresh, potentials, content):
+    """Points done in a pack are taken over by a campaign that packs nothing, and the other way round."""
+    content['series']['void']['grid'] = {'settings.temperature_K': [50.0, 100.0, 200.0]}
+    packed = copy.deepcopy(content)
+    packed['series']['void']['runs_per_job'] = 3
+    codes = {'lmp': fresh['lmp']}
+    outputs, node = run_get_node(CampaignWorkChain.get_builder_from_campaign(codes, potentials, packed))
+    assert node.is_finished_ok, node.exit_message
+    (pack,) = [child for child in node.called if child.process_class is PackWorkChain]
+    assert len(heals_of(pack)) == 3
+    assert pack.base.extras.get(PACK_EXTRA)
+    again, second = run_get_node(CampaignWorkChain.get_builder_from_campaign(codes, potentials, content))
+    assert second.is_finished_ok, second.exit_message
+    assert heals_of(second) == []
+    assert all(row['taken_over'] for row in again['table']['rows'])
+
+    def rows(table):
+        left_out = ('run', 'taken_over', 'results')
+        return [
+            {key: value for key, value in row.items() if key not in left_out}
+            | {key: value for key, value in row['results'].items() if key != 'katom_step_per_s'}
+            for row in table['rows']
+        ]
+
+    for run in heals_of(pack):
+        run.base.extras.delete(KEY_EXTRA)
+    pack.base.extras.delete(PACK_EXTRA)
+    alone, third = run_get_node(CampaignWorkChain.get_builder_from_campaign(codes, potentials, content))
+    assert len(heals_of(third)) == 3
+    assert rows(alone['table']) == rows(outputs['table']) == rows(again['table'])
+    over, _ = run_get_node(CampaignWorkChain.get_builder_from_campaign(codes, potentials, packed))
+    assert [row['run'] for row in over['table']['rows']] == [row['run'] for row in alone['table']['rows']]
+    assert set(outputs['points'][NAMES[0]]) == set(alone['points'][NAMES[0]])

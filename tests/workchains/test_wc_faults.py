@@ -20,6 +20,12 @@ from aiida_liheal.workchains.md import MdWorkChain
 
 FULL = Path(__file__).parents[1] / 'parsers' / 'fixtures' / 'lammps' / 'disk_full_restart'
 JOB = LammpsCalculation.exit_codes
+STATUS = {
+    None: 'finished',
+    JOB.ERROR_WALLTIME: 'walltime',
+    JOB.ERROR_BEYOND_LIMIT: 'stopped',
+    JOB.ERROR_NO_SPACE: 'no_space',
+}
 #: The run of which `FULL` is the first part.
 DEPOSIT = {
     'duration_ps': 6.0,
@@ -57,7 +63,9 @@ def ended(ended_job, deposition, tmp_path, aiida_localhost):
             (folder / 'traj.dump').touch()
             outputs = {
                 'remote_folder': RemoteData(remote_path=str(folder.parent), computer=aiida_localhost),
-                'results': Dict({'runs': [{'status': 'told', **({'flags': flags} if flags is not None else {})}]}),
+                'results': Dict(
+                    {'runs': [{'status': STATUS[code], **({'flags': flags} if flags is not None else {})}]}
+                ),
             }
             process.ctx.children.append(ended_job('liheal.lammps', {}, outputs, code.status if code else 0))
             process.ctx.iteration = number
@@ -76,8 +84,8 @@ def test_what_another_job_would_not_mend_is_not_begun_again(ended, code):
     assert result.status == JOB[code].status
     assert 'told by a test' in result.message
     assert process.outputs['results']['runs'][0]['flags'] == [flag]
-    assert process.outputs['flags'].get_dict() == {'flags': [flag]}
-    assert sorted(process.outputs['trajectories']) == ['s000', 's001']
+    assert process.outputs['flags'].get_dict() == {'run_000': [flag]}
+    assert sorted(process.outputs['trajectories']['run_000']) == ['s000', 's001']
 
 
 def test_flags_of_every_job_are_kept(ended):
@@ -85,13 +93,13 @@ def test_flags_of_every_job_are_kept(ended):
     first, second = {'limit': 'max_temperature_K', 'step': 300}, {'limit': 'max_lost_atoms', 'step': 1200}
     process, result = ended((JOB.ERROR_WALLTIME, [first]), (JOB.ERROR_WALLTIME, []), (None, [second]))
     assert result is None
-    process._attach_segments()
-    assert process.outputs['flags'].get_dict() == {'flags': [first, second]}
+    process._attach()
+    assert process.outputs['flags'].get_dict() == {'run_000': [first, second]}
 
 
 def test_no_flags_no_output(ended):
     process, _ = ended((JOB.ERROR_WALLTIME, []), (None, None))
-    process._attach_segments()
+    process._attach()
     assert 'flags' not in process.outputs
 
 
@@ -119,14 +127,14 @@ def test_protocols_hold_a_run_to_limits(verb, codes, meam_potential, refusal):
 def test_after_a_full_disk_the_last_good_restart_file_is_found(deposition, tmp_path, aiida_localhost):
     """The newest one was cut off by the full disk: the one before it is taken, and no atom is lost or comes twice."""
     shutil.copytree(FULL, tmp_path / 'full')
-    earlier = RemoteData(remote_path=str(tmp_path / 'full'), computer=aiida_localhost).store()
-    results, node = run_get_node(MdWorkChain, lammps=deposition, earlier={'s000': earlier})
+    earlier = RemoteData(remote_path=str(tmp_path / 'full' / 'run_000'), computer=aiida_localhost).store()
+    results, node = run_get_node(MdWorkChain, lammps=deposition, earlier={'run_000': {'s000': earlier}})
     assert node.is_finished_ok, node.exit_message
     jobs = [child for child in node.called if child.process_class is LammpsCalculation]
-    assert [(job.inputs.restart_step.value, job.exit_status) for job in jobs] == [
+    assert [(job.inputs.restart_steps['run_000'], job.exit_status) for job in jobs] == [
         (3000, JOB.ERROR_RESTART_UNREADABLE.status),
         (2500, 0),
     ]
     record = results['results']['runs'][0]
     assert [record[key] for key in ('n_start', 'n_inserted', 'n_lost', 'n_final')] == [72, 12, 0, 84]
-    assert sorted(results['trajectories']) == ['s000', 's001']
+    assert sorted(results['trajectories']['run_000']) == ['s000', 's001']

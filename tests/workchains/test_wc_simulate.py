@@ -352,9 +352,9 @@ def test_killed_deposition_goes_on_by_itself(codes, deposition, troubled_lmp):
     assert node.is_finished_ok, node.exit_message
     first, *_, last = jobs_of(node)
     assert first.exit_status == LammpsCalculation.exit_codes.ERROR_INTERRUPTED.status
-    assert 'restart_step' not in first.inputs
+    assert 'restart_steps' not in first.inputs
     # the newest file may have been cut off by the kill; then there is a job that finds it so
-    assert last.inputs.restart_step.value >= 1500
+    assert last.inputs.restart_steps['run_000'] >= 1500
 
     record, other = (outputs['results']['runs'][0] for outputs in (whole, killed))
     assert [other[key] for key in COUNTS] == [record[key] for key in COUNTS]
@@ -385,7 +385,7 @@ def test_a_run_that_failed_is_gone_on_with_when_asked(deposition, troubled_lmp):
     outputs, node = run_get_node(DepositWorkChain, **deposition(), earlier=broken['trajectories'])
     assert node.is_finished_ok, node.exit_message
     (job,) = jobs_of(node)
-    assert job.inputs.restart_step.value >= 1500
+    assert job.inputs.restart_steps['run_000'] >= 1500
     record = outputs['results']['runs'][0]
     assert [record[key] for key in COUNTS] == ['finished', 4000, 144, 16, 0, 160]
     assert sorted(outputs['trajectories']) == ['s000', 's001']
@@ -408,5 +408,5 @@ def test_walltime_makes_several_jobs(deposition):
     assert all('ended_by' not in job.outputs.results['runs'][0] for job in stopped)
     # it went on from the very step that it was stopped at
     ends = [job.outputs.results['runs'][0]['last_step'] for job in stopped]
-    assert [job.inputs.restart_step.value for job in (*stopped[1:], last)] == ends
+    assert [job.inputs.restart_steps['run_000'] for job in (*stopped[1:], last)] == ends
     assert columns(outputs)['n_inserted'].max() == 14
