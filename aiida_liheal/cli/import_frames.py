@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,12 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
             echo.echo_warning(note)
         if content.left_out:
             echo.echo_warning(f'{name}: {content.n_left_out} left out, {content.n_frames} taken')
+            causes = Counter({entry['cause']: 0 for entry in content.left_out})
+            for entry in content.left_out:
+                causes[entry['cause']] += len(entry['indices'] or [None])
+            if len(content.left_out) > len(causes):
+                for cause, n in causes.most_common(_MOST_LINES):
+                    echo.echo(f'  {n} times: {cause}')
             for line in _left_out_in_words(content):
                 echo.echo(f'  {line}')
 

@@ -26,7 +26,8 @@ from aiida_liheal.structures.reading import KILOBAR, LeftOut, Reading, join_labe
 
 __all__ = ('read_outcar', 'read_vasprun', 'turn_to_lower_triangular')
 
-_ITERATION = re.compile(r'Iteration\s*(\d+)\(\s*(\d+)\)')
+#: Ionic and electronic step; the ionic one is `****` where it does not fit its column.
+_ITERATION = re.compile(r'Iteration\s*(\d+|\*+)\(\s*(\d+)\)')
 _PARAMETER = {name: re.compile(rf'\b{name}\s*=\s*(\d+)') for name in ('NELM', 'NIONS', 'ISIF')}
 #: Rows of positions and forces, `3F13.5,3X,3F14.6`, whose numbers may touch.
 _ROW = re.compile(r'\s*' + r'(-?\d+\.\d{5})\s*' * 3 + r'(-?\d+\.\d{6})\s*' * 3)
@@ -255,15 +256,16 @@ def _read_outcar(lines: Iterator[str]) -> Reading:
     left_out: list[LeftOut] = []
     index, n_learned, learned = 0, 0, False
     ionic: int | None = None
-    finished, is_response = 0, False
+    finished, is_response, has_moved = 0, False, False
     for line in lines:
         if 'Iteration' in line and (found := _ITERATION.search(line)):
+            number = int(found[1]) if found[1].isdigit() else finished + 1
             # what is iterated anew after a finished step is the response to a field or a displacement
-            is_response = is_response or int(found[1]) <= finished
-            if not is_response and ionic is not None and int(found[1]) > ionic > finished:
+            is_response = is_response or number <= finished
+            if not is_response and ionic is not None and number > ionic > finished:
                 left_out.append(LeftOut(index, f'ionic step {ionic} has no energy'))
                 index, step = index + 1, _Step()
-            ionic, step.n_electronic = int(found[1]), int(found[2])
+            ionic, step.n_electronic = number, int(found[2])
         elif 'free  energy ML TOTEN' in line:
             # a machine-learned step comes before the one that is computed for the same positions, if there is one
             n_learned += learned
@@ -272,7 +274,13 @@ def _read_outcar(lines: Iterator[str]) -> Reading:
             step.problem = 'its electrons were stopped before they converged (hard stop)'
         elif 'FORCE on cell =-STRESS' in line and 'ML FORCE' not in line:
             step.kilobar = _stress(lines)
+        elif 'VOLUME and BASIS' in line:
+            has_moved = True
         elif 'direct lattice vectors' in line:
+            # the cell stands in the head, and below `VOLUME and BASIS` of a step; others are of primitive cells
+            if ionic is not None and not has_moved:
+                continue
+            has_moved = False
             try:
                 step.cell = _triples(lines, 3, 9)
             except ValueError:

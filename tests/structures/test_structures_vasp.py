@@ -21,6 +21,7 @@ RUNS = {
     'cell is relaxed': make_run(isif=3),
     'triclinic': make_run(triclinic=True),
     'one step': make_run(n_steps=1),
+    'dispersion told apart': make_run(vdw=True),
     'unconverged in the middle': make_run(n_electronic=(4, 8, 5)),
     'all unconverged but the last': make_run(n_electronic=(8, 8, 7)),
     'machine-learned steps between': make_run(learned=(0, 2), n_steps=4, n_electronic=(4,) * 4),

@@ -26,6 +26,7 @@ class Run:
     isif: int = 2
     version: int = 5
     learned: tuple[int, ...] = ()
+    vdw: bool = False
 
     def with_(self, **changes) -> Run:
         return replace(self, **changes)
@@ -79,6 +80,16 @@ def _table(positions, forces):
     return [' ' + '-' * 83, *rows, ' ' + '-' * 83]
 
 
+def _position_table(run, step):
+    """The table of forces, with those without dispersion behind them where there is one."""
+    head = ' POSITION                                       TOTAL-FORCE (eV/Angst)'
+    table = _table(run.positions[step], run.forces[step])
+    if run.vdw:
+        head += ',                                   FORCE-w/o vdW (eV/Angst)'
+        table = [row if row[1] == '-' else row + '   ' + '      0.500000           NaN     -0.302265' for row in table]
+    return [head, *table]
+
+
 def outcar(run: Run) -> str:
     """The text of an OUTCAR."""
     species = _species(run)
@@ -94,6 +105,8 @@ def outcar(run: Run) -> str:
         '   ions per type =          ' + ''.join(f'{count:6d}' for _, count in species),
         f'   NELM   ={run.nelm:7d};   NELMIN=  2; NELMDL= -5     # of ELM steps ',
         f'   ISIF   ={run.isif:7d}    stress and relaxation',
+        '                                     Primitive cell',
+        *_lattice(run.cells[0] / 2),
         '  volume of cell :      100.00',
         *_lattice(run.cells[0]),
         '',
@@ -142,13 +155,12 @@ def outcar(run: Run) -> str:
             f'  volume of cell :{abs(np.linalg.det(cell)):12.2f}',
             *_lattice(cell),
             '',
-            ' POSITION                                       TOTAL-FORCE (eV/Angst)',
-            *_table(run.positions[step], run.forces[step]),
+            *_position_table(run, step),
             '    total drift:                                0.000000      0.000000      0.000000',
             '',
             '  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)',
             '  ---------------------------------------------------',
-            f'  free  energy   TOTEN  = {free:18.8f} eV',
+            f'  free  energy   TOTEN  = {free:18.8f} eV' + (f'    w/o vdW = {free + 3:18.8f} eV' if run.vdw else ''),
             '',
             f'  energy  without entropy= {free + 0.02:17.8f}  energy(sigma->0) = {free + 0.01:17.8f}',
             '',
