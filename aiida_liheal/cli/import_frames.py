@@ -92,11 +92,11 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
             echo.echo_warning(note)
         if content.left_out:
             echo.echo_warning(f'{name}: {content.n_left_out} left out, {content.n_frames} taken')
-            causes = Counter({entry['cause']: 0 for entry in content.left_out})
+            totals: Counter[str] = Counter()
             for entry in content.left_out:
-                causes[entry['cause']] += len(entry['indices'] or [None])
-            if len(content.left_out) > len(causes):
-                for cause, n in causes.most_common(_MOST_LINES):
+                totals[entry['cause']] += len(entry['indices'] or [None])
+            if len(content.left_out) > len(totals):
+                for cause, n in totals.most_common(_MOST_LINES):
                     echo.echo(f'  {n} times: {cause}')
             for line in _left_out_in_words(content):
                 echo.echo(f'  {line}')
