@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.params import fail
+from aiida_liheal.cli.params import fail, load, with_profile
+
+if TYPE_CHECKING:
+    from aiida_liheal.report.panel import PanelSettings
 
 __all__ = ('film', 'panel')
 
@@ -133,10 +136,23 @@ def film(dumps: tuple[Path, ...], output: Path, **values: Any) -> None:
     '--run',
     'runs',
     multiple=True,
-    required=True,
     metavar='LABEL=DUMP',
     help='A run by its label and dump. May be given several times; dumps of one label are the parts of one run in the '
     'order of its restarts.',
+)
+@click.option(
+    '--campaign',
+    'process',
+    metavar='PK',
+    help='A campaign that is over, instead of runs: the first and last frames of its points as the database keeps '
+    'them, with what was measured beside them. Needs a profile, and no trajectory.',
+)
+@click.option(
+    '--series',
+    multiple=True,
+    metavar='NAME',
+    help='A series of the campaign; may be given several times, each a part of the panel. Default: all of deposit, '
+    'heal, valley and diffuse.',
 )
 @_output('ending in .png')
 @click.option(
@@ -161,14 +177,34 @@ def film(dumps: tuple[Path, ...], output: Path, **values: Any) -> None:
     show_default=True,
     help='Width in pixels, 200 to 10000.',
 )
-def panel(runs: tuple[str, ...], output: Path, **values: Any) -> None:
+@click.pass_context
+def panel(
+    context: click.Context,
+    runs: tuple[str, ...],
+    process: str | None,
+    series: tuple[str, ...],
+    output: Path,
+    **values: Any,
+) -> None:
     """Put snapshots of several runs in one labelled picture, all at one scale.
 
     With several times each run is a column and each time a row, as in Figure 1 of the paper; else the runs follow one
-    another, as in Figure 3. Needs no AiiDA profile.
+    another. That needs no AiiDA profile.
+
+    Of a campaign (--campaign PK), a series of deposits over two variables is a matrix of last frames, as in Figure 3;
+    other deposits and voids are first and last frames with what changed below, as in Figures 1 and 2; valleys and
+    diffusion are plots. Deposits are coloured by energy and voids by structure, as in the paper, unless --colour is
+    given.
     """
     from aiida_liheal.report.panel import PanelSettings, make_panel
 
+    if bool(runs) == bool(process):
+        fail('give either runs (--run LABEL=DUMP) or a campaign (--campaign PK)')
+    if process:
+        _of_campaign(context, process, series, output, values)
+        return
+    if series:
+        fail('--series is of a campaign: give --campaign PK too')
     settings = _read(PanelSettings, values)
     dumps: dict[str, list[Path]] = {}
     for run in runs:
@@ -184,6 +220,49 @@ def panel(runs: tuple[str, ...], output: Path, **values: Any) -> None:
     except (ValueError, RuntimeError) as error:
         _tell(error)
     echo.echo_success(f'wrote {output}: {rows} x {columns} snapshots')
+
+
+def _of_campaign(
+    context: click.Context, process: str, series: tuple[str, ...], output: Path, values: dict[str, Any]
+) -> None:
+    """A panel of a campaign from what the database holds."""
+    from click.core import ParameterSource
+
+    from aiida_liheal.report.panel import PanelSettings
+
+    given = {name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
+    unfit = {'at_ps': '--at', 'columns': '--columns', 'average_frames': '--average', 'timestep_fs': '--timestep'}
+    for name in sorted(given & set(unfit)):
+        fail(
+            f'{unfit[name]} is of dumps: the database keeps the first and last frame of each run, as they were analysed'
+        )
+    chosen = _read(PanelSettings, {name: value for name, value in values.items() if name not in unfit})
+    if output.suffix != '.png':
+        fail(f'{output}: a panel ends in .png')
+    _look([], output)
+    _draw_campaign(process, series, output, chosen, is_coloured='colour' in given)
+
+
+@with_profile
+def _draw_campaign(
+    process: str, series: tuple[str, ...], output: Path, settings: PanelSettings, *, is_coloured: bool
+) -> None:
+    from aiida.orm import WorkChainNode
+
+    from aiida_liheal.report.campaign_panel import campaign_panel
+    from aiida_liheal.report.tree import read_tree
+
+    node = load(process, WorkChainNode, 'panel')
+    step = read_tree(node).root
+    if step.name != 'CampaignWorkChain':
+        fail(f'{process} is a {step.name}; a panel is made of a campaign, or of dumps (--run)')
+    if not step.result('table'):
+        fail(f'the campaign {process} has no table yet: it is {step.state}')
+    try:
+        said = campaign_panel(step, series, output, settings, is_coloured=is_coloured)
+    except (ValueError, RuntimeError) as error:
+        _tell(error)
+    echo.echo_success(f'wrote {output}: {"; ".join(said)}')
 
 
 def _read(model: Any, values: dict[str, Any]) -> Any:

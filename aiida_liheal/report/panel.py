@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -24,10 +26,10 @@ from aiida_liheal.report.scene import (
     view_of,
 )
 
-__all__ = ('PanelSettings', 'make_panel')
+__all__ = ('DPI', 'Cell', 'PanelSettings', 'lay_out', 'make_panel', 'save')
 
 #: Pixels of an inch that are noted in the file, so that a picture 2,000 pixels wide prints 17 cm wide.
-_DPI = 300
+DPI = 300
 _INK = '#1d2733'
 #: Pixels between two snapshots.
 _GAP = 12
@@ -100,31 +102,72 @@ def make_panel(runs: Mapping[str, Sequence[str | Path]], path: str | Path, setti
         indices = sorted(set(wanted[label]))
         taken[label] = dict(zip(indices, shots(trajectory, indices, settings, limits), strict=True))
     n_rows = len(settings.at_ps) or 1
-    cells = [(label, taken[label][wanted[label][row]]) for row in range(n_rows) for label in runs]
+    shown = [(label, taken[label][wanted[label][row]]) for row in range(n_rows) for label in runs]
     columns = min(settings.columns or 3, len(runs)) if n_rows == 1 else len(runs)
-    rows = -(-len(cells) // columns)
+    # of several times the runs have the letters, as in Figure 1 of the paper; of one time the snapshots, as in Figure 3
+    letters = [
+        f'{ascii_lowercase[k % columns if n_rows > 1 else k]}) ' if len(runs) <= 26 else '' for k in range(len(shown))
+    ]
+    cells = [
+        Cell(f'{letters[k]}{label}, {time_text(shot.time_ps)}' if k < len(runs) else time_text(shot.time_ps), '', shot)
+        for k, (label, shot) in enumerate(shown)
+    ]
+    save(lay_out(cells, columns, settings, limits), path)
+    return -(-len(cells) // columns), columns
 
-    view = view_of([shot for _, shot in cells], settings)
+
+@dataclass(frozen=True)
+class Cell:
+    """A snapshot of a panel with its heading and a second line, empty if there is nothing to say."""
+
+    heading: str
+    remark: str
+    shot: Shot
+
+
+def lay_out(
+    cells: Sequence[Cell], columns: int, settings: SceneSettings, limits: tuple[float, float] | None
+) -> Image.Image:
+    """Snapshots side by side, all at one scale, with a scale bar and the meaning of the colours below.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no graphics to draw with.
+    """
+    rows = -(-len(cells) // columns)
+    view = view_of([cell.shot for cell in cells], settings)
     width = (settings.width_px - (columns - 1) * _GAP) // columns
     height = round(min(2.0, max(0.1, view.size_A[1] / view.size_A[0])) * width)
-    head = max(24, settings.width_px // 42)
+    line = max(24, settings.width_px // 42)
+    head = line + (round(0.8 * line) if any(cell.remark for cell in cells) else 0)
     viewport, scale = new_viewport(view, settings, (width, height))
     whole = (columns * width + (columns - 1) * _GAP, rows * (head + height))
-    below = strip(whole[0], round(1.15 * head), scale, '', limits)
+    below = strip(whole[0], round(1.15 * line), scale, '', limits)
     image = Image.new('RGB', (whole[0], whole[1] + below.height), 'white')
-    draw, font = ImageDraw.Draw(image), typeface(round(0.62 * head))
-    # of several times the runs have the letters, as in Figure 1 of the paper; of one time the snapshots, as in Figure 3
-    for number, (label, shot) in enumerate(cells):
+    draw = ImageDraw.Draw(image)
+    for number, cell in enumerate(cells):
         x, y = number % columns * (width + _GAP), number // columns * (head + height)
-        letter = f'{ascii_lowercase[number % columns if n_rows > 1 else number]}) ' if len(runs) <= 26 else ''
-        named = f'{letter}{label}, ' if number < len(runs) else ''
-        draw.text((x + 4, y + head // 2), f'{named}{time_text(shot.time_ps)}', fill=_INK, font=font, anchor='lm')
-        image.paste(picture(viewport, shot, (width, height)), (x, y + head))
+        for text, size, middle in ((cell.heading, 0.62, line // 2), (cell.remark, 0.5, round(1.3 * line))):
+            draw.text((x + 4, y + middle), text, fill=_INK, font=_fitting(text, round(size * line), width), anchor='lm')
+        image.paste(picture(viewport, cell.shot, (width, height)), (x, y + head))
     image.paste(below, (0, whole[1]))
+    return image
+
+
+def _fitting(text: str, size_px: int, width_px: int) -> Any:
+    """A font of this size, or as much smaller as the text needs to fit, down to a half."""
+    font = typeface(size_px)
+    if text and (length := font.getlength(text)) > width_px - 8:
+        font = typeface(max(size_px // 2, int(size_px * (width_px - 8) / length)))
+    return font
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a picture as PNG; one that is there is replaced when the new one is whole."""
     part = path.with_name(f'.{path.stem}.part.png')
     try:
-        image.save(part, dpi=(_DPI, _DPI))
+        image.save(part, dpi=(DPI, DPI))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return rows, columns

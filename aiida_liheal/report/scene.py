@@ -6,7 +6,7 @@ Needs no AiiDA and no display. `film` and `panel` put these pictures together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -35,6 +35,7 @@ __all__ = (
     'new_viewport',
     'picture',
     'renderer',
+    'shot_of_snapshot',
     'shots',
     'strip',
     'time_text',
@@ -198,21 +199,73 @@ def _shot(frames: Sequence[Frame], settings: SceneSettings, limits: tuple[float,
         colours = palette[structure_types(frame.data, averaged)]
     else:
         colours = colours_of_values(energies_of(frame), *limits, np.array([_rgb(colour) for colour in ENERGY_SCALE]))
-    reduced = (frame.positions - frame.origin) @ np.linalg.inv(frame.cell)
-    reduced[:, frame.pbc] %= 1.0
-    positions = frame.origin + reduced @ frame.cell
+    time_ps = frame.step * settings.timestep_fs / 1000
+    return _seen(time_ps, frame.positions, colours, frame.data, settings)
+
+
+def shot_of_snapshot(
+    arrays: Mapping[str, NDArray],
+    frame: Literal['first', 'last'],
+    time_ps: float,
+    settings: SceneSettings,
+    limits: tuple[float, float] | None,
+) -> Shot:
+    """The first or last frame of a run as its analysis keeps it, ready to be drawn.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        `snapshots` of an `AnalysisResult`: positions in Å, structures, energies in eV.
+    frame : str
+        Which of both.
+    time_ps : float
+        Its time in ps.
+    settings : SceneSettings
+        How it is shown.
+    limits : (2,) float, optional
+        Energies in eV at the ends of the colours; without them structures are coloured.
+
+    Raises
+    ------
+    ValueError
+        If energies are to be coloured and the snapshot has none.
+    """
+    if limits is None:
+        palette = np.array([_rgb(STRUCTURE_COLOURS[name]) for name in STRUCTURES])
+        colours = palette[arrays[f'{frame}_structure']]
+    elif f'{frame}_potential_energy_eV' not in arrays:
+        raise ValueError('the snapshots have no energies of atoms, as the dump had no column c_pe: colour by structure')
+    else:
+        energies = arrays[f'{frame}_potential_energy_eV']
+        colours = colours_of_values(energies, *limits, np.array([_rgb(colour) for colour in ENERGY_SCALE]))
+    positions = arrays[f'{frame}_position_A'].astype(float)
+    data = DataCollection()
+    matrix = np.zeros((3, 4))
+    matrix[:, :3], matrix[:, 3] = arrays[f'{frame}_cell_A'].T, arrays[f'{frame}_origin_A']
+    pbc = arrays[f'{frame}_pbc'].astype(bool)
+    data.create_cell(matrix, pbc=(bool(pbc[0]), bool(pbc[1]), bool(pbc[2])))
+    data.create_particles(count=len(positions)).create_property('Position', data=positions)
+    return _seen(time_ps, positions, colours, data, settings)
+
+
+def _seen(time_ps: float, positions: NDArray, colours: NDArray, data: DataCollection, settings: SceneSettings) -> Shot:
+    """What is shown of the atoms of a frame, (n, 3) positions in Å and (n, 3) colours, wrapped into their cell."""
+    cell, origin, pbc = np.array(data.cell[:, :3]).T, np.array(data.cell[:, 3]), np.array(data.cell.pbc, dtype=bool)
+    reduced = (positions - origin) @ np.linalg.inv(cell)
+    reduced[:, pbc] %= 1.0
+    positions = origin + reduced @ cell
     # the sizes of lithium do for any metal: what flies is not considered in the choice of the view, and no more
     defaults = AnalysisSettings()
     cutoff = 1.207 * defaults.lattice_constant_A
-    flying = atoms_in_flight(frame.data, cutoff, defaults.flight_cluster_share)
-    thickness = (_SLICE_A if frame.pbc.all() else 0.0) if settings.slice_A is None else settings.slice_A
+    flying = atoms_in_flight(data, cutoff, defaults.flight_cluster_share)
+    thickness = (_SLICE_A if pbc.all() else 0.0) if settings.slice_A is None else settings.slice_A
     if thickness:
         depth = positions @ settings.axes[2]
         shown = np.abs(depth - (depth.min() + depth.max()) / 2) <= thickness / 2
         positions, colours, flying = positions[shown], colours[shown], flying[shown]
     ends = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    corners = frame.origin + ends @ frame.cell
-    return Shot(frame.step * settings.timestep_fs / 1000, positions, colours, corners, flying)
+    corners = origin + ends @ cell
+    return Shot(time_ps, positions, colours, corners, flying)
 
 
 def view_of(pictured: Iterable[Shot], settings: SceneSettings) -> View:
