@@ -311,7 +311,7 @@ def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) ->
         with h5py.File(path, 'r') as file:
             walk(file)
     except (OSError, MemoryError, RecursionError) as error:
-        raise ValueError(f'{path} cannot be read as HDF5: {error}') from error
+        raise ValueError(f'{path}: it cannot be read as HDF5: {error}') from error
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
     if not found:
@@ -491,7 +491,7 @@ def read_ase_db(path: str | Path) -> Reading:
     left_out: list[LeftOut] = []
     n_extrapolated = 0
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / f'copy{path.suffix}'
+        copy = Path(folder) / ('copy.json' if path.suffix == '.json' else 'copy.db')
         shutil.copyfile(path, copy)
         try:
             rows = list(ase.db.connect(str(copy), use_lock_file=False).select(sort='id'))

@@ -255,7 +255,7 @@ def _find(path: Path, kind: str | None, left_out: list[dict[str, Any]], notes: l
     if is_dpgen and kind in (None, 'dpgen'):
         found = _find_dpgen(path, left_out, source)
     else:
-        found = _find_below(path, kind, notes, source)
+        found = _find_below(path, kind, left_out, notes, source)
     for each in found:
         real = each.path.resolve()
         if real not in seen:
@@ -263,7 +263,9 @@ def _find(path: Path, kind: str | None, left_out: list[dict[str, Any]], notes: l
             yield each
 
 
-def _find_below(path: Path, kind: str | None, notes: list[str], source: Any) -> Iterator[_Source]:
+def _find_below(
+    path: Path, kind: str | None, left_out: list[dict[str, Any]], notes: list[str], source: Any
+) -> Iterator[_Source]:
     """Systems and files of a kind, or of any kind, below a folder."""
     n_beside = 0
     for folder, files in _walk(path):
@@ -280,7 +282,13 @@ def _find_below(path: Path, kind: str | None, notes: list[str], source: Any) -> 
                 n_beside += len(matching)
                 continue
             for name in matching:
-                yield source(folder / name, of)
+                each = source(folder / name, of)
+                if each.path.is_file():
+                    yield each
+                else:
+                    # a pipe or a device would keep a reader waiting for ever
+                    cause = 'it is no file, but a link that leads nowhere, a pipe or a device'
+                    left_out.append({'file': each.name, 'indices': None, 'cause': cause})
     if n_beside:
         notes.append(f'{n_beside} vasprun.xml beside an OUTCAR are taken for the same runs and were not read')
 
@@ -298,9 +306,9 @@ def _find_dpgen(path: Path, left_out: list[dict[str, Any]], source: Any) -> Iter
         for root in folders:
             if not root.is_dir():
                 continue
-            found = [each for of in data for each in _find_below(root, of, [], source)]
+            found = [each for of in data for each in _find_below(root, of, left_out, [], source)]
             if not found and root.name == '02.fp':
                 # labelled, but not yet collected
-                runs = (list(_find_below(root, of, [], source)) for of in ('outcar', 'vasprun'))
+                runs = (list(_find_below(root, of, left_out, [], source)) for of in ('outcar', 'vasprun'))
                 found = next((each for each in runs if each), [])
             yield from found

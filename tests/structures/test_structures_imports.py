@@ -77,6 +77,18 @@ def test_one_run_is_read_once(tree):
     assert read_frames(tree, 'vasprun').shards[0].sources[0]['format'] == 'vasprun'
 
 
+def test_what_is_no_file(tree):
+    """A pipe does not keep the import waiting, and a link that leads nowhere does not end it."""
+    os.mkfifo(tree / 'a' / 'OUTCAR.1')
+    (tree / 'a' / 'OUTCAR.2').symlink_to(tree / 'nowhere')
+    found = read_frames(tree)
+    assert found.n_frames == 4
+    told = {entry['file'] for entry in found.left_out if 'it is no file' in entry['cause']}
+    assert told == {'runs/a/OUTCAR.1', 'runs/a/OUTCAR.2'}
+    with pytest.raises(ValueError, match='no labelled frames'):
+        read_frames(tree / 'a' / 'OUTCAR.1')
+
+
 def test_with_and_without_stress(tree):
     """Two shards: no frame loses its virial, and none is left out."""
     (tree / 'a' / 'OUTCAR').write_text(outcar(make_run(isif=0)))
