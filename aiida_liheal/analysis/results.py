@@ -119,7 +119,8 @@ class AnalysisResult:
         `phases.STRUCTURES`), `cell_A` (3, 3), `origin_A` (3,), `pbc` (3,); of a slab its height map as well,
         `surface_height_A` (n_a, n_b) float32 along the first two cell vectors.
     summary : dict
-        Plain numbers and texts: counts of frames, values at start and end, time of healing, D, settings, units.
+        Plain numbers and texts: counts of frames, values at start and end, time of healing, D, settings, units;
+        `site_energies`, if the run asked its committee: at the start and at the end what `members.site_energies` gives.
     mobility : dict of str to (n_lags,) array
         Mean square displacements by lag; empty if they were not asked for.
     """

@@ -20,6 +20,7 @@ from ovito.data import DataCollection
 from .contacts import Contacts
 from .dendrites import Dendrite, dendrite_row, deposit_row, find_dendrites, ground_level_A
 from .flux import Landings, local_current
+from .members import member_frames, site_energies
 from .mobility import Mobility
 from .phases import STRUCTURES, atoms_inside, averaged_positions, neighbour_counts, shares, structure_types
 from .profiles import HeightProfile, Slices, film_height_A, sum_slices, temperature_K
@@ -341,6 +342,7 @@ class _Run:
             ground_A=ground,
         )
         self.dendrites: list[dict[str, Any]] = []
+        self.site_energies = _site_energies(self.plan)
         self.landings = Landings()
         self.cell, self.origin = start.cell, start.origin
         self.mobility: Mobility | None = None
@@ -421,6 +423,7 @@ class _Run:
                 if 'roughness_A' in series
             },
             'local_current': self._local_current(),
+            'site_energies': self.site_energies,
             'void_volumes_A3': {
                 name: self.void_volumes_A3[number].tolist()
                 for name, number in (('start', 0), ('end', -1))
@@ -452,6 +455,32 @@ class _Run:
             'vlcd': current.vlcd,
             'vlcd_error': _plain(np.float64(current.vlcd_error)),
         }
+
+
+def _site_energies(plan: _Plan) -> list[dict[str, Any]] | None:
+    """Energies of tips, valleys, surface and bulk by each member of a committee, at the start and at the end.
+
+    None if the run did not tell them, as with a single potential, or if surfaces are not followed.
+    """
+    settings = plan.settings
+    if not settings.measure_voids:
+        return None
+    told = []
+    for frame, energies in member_frames(plan.trajectory.paths):
+        matter, opened = _matter_of(frame, settings)
+        surfaces = _Surfaces.of(opened, matter, settings)
+        sites = sites_of(neighbour_counts(opened, settings.neighbour_reach_A), surfaces.voids.outside, surfaces.inside)
+        slices = np.floor(heights(opened) / settings.height_bin_A).astype(int)
+        counted = matter & ~np.isin(frame.ids, plan.fixed_ids)
+        told.append(
+            {
+                'step': frame.step,
+                'time_ps': frame.step * settings.timestep_fs / 1000,
+                'members': len(energies),
+                **site_energies(energies, sites, slices, settings.height_bin_A, counted),
+            }
+        )
+    return told or None
 
 
 def _mean(values: NDArray) -> float:

@@ -121,6 +121,17 @@ class Trajectory:
         counts = frames[:, 2] < later
         return cls(found, frames[counts], int((~counts).sum()), tuple(truncated))
 
+    @staticmethod
+    def steps(path: Path) -> list[int]:
+        """Steps of the complete frames of one dump, in the order of the file, whatever they are.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is missing or damaged.
+        """
+        return _scan(path)[0]
+
     def read(self, wanted: Iterable[int]) -> Iterator[Frame]:
         """Read the frames with these indices, in ascending order, one in memory at a time.
 

@@ -82,7 +82,8 @@ class AnalyseCalculation(CalcJob):
         spec.output(
             'summary',
             valid_type=Dict,
-            help='Values at start and end, extremes, time of healing in ps, frames left out, settings, units.',
+            help='Values at start and end, extremes, time of healing in ps, energies of sites by member, frames left '
+            'out, settings, units.',
         )
         spec.inputs.validator = _all_of(spec.inputs.validator, cls._validate_computer)
 
