@@ -297,7 +297,9 @@ def _launch_simulation(
         if structure or potentials or common.overrides or common.protocol or seed:
             fail('--restart takes all inputs from the earlier run; give only codes, options and label besides')
         node: Any = load(restart, WorkChainNode, 'restart')
-        builder = checked_builder(verb, lambda: _with_options(_restarted(process, node, common.codes), common.options))
+        builder = checked_builder(
+            verb, lambda: _with_options(_restarted(process, node, common.codes, common.dry_run), common.options)
+        )
         earlier = builder.earlier
     else:
         members = needed(load_potentials(potentials))
@@ -353,8 +355,10 @@ def _with_options(builder: ProcessBuilder, options: dict[str, Any]) -> ProcessBu
     return builder
 
 
-def _restarted(process: Any, node: Any, codes: dict[str, Any]) -> ProcessBuilder:
+def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) -> ProcessBuilder:
     """A builder with the inputs of an earlier run of the same verb, to go on from where its jobs came to."""
+    from aiida_liheal.workchains.points import folders_of
+
     if node.process_label != process.__name__:
         raise ValueError(f'node {node.pk} is a {node.process_label}; --restart of this verb needs a {process.__name__}')
     if not node.is_terminated:
@@ -362,20 +366,17 @@ def _restarted(process: Any, node: Any, codes: dict[str, Any]) -> ProcessBuilder
     if node.is_finished_ok:
         raise ValueError(f'process {node.pk} came to its end: there is nothing to go on with')
     # a run that was killed left no outputs of its own: its jobs have the folders
-    folders = [
-        child.outputs.remote_folder
-        for child in sorted(node.called_descendants, key=lambda child: child.pk)
-        if child.process_label == 'LammpsCalculation' and 'remote_folder' in child.outputs
-    ]
-    before = node.inputs.earlier if 'earlier' in node.inputs else {}
-    folders = [before[name] for name in sorted(before)] + folders
+    folders = folders_of(node, store=not dry_run)
     if not folders:
         raise ValueError(f'process {node.pk} left no folder of a job to go on from; launch it anew')
     builder = node.get_builder_restart()
+    if 'packed' in node.inputs:
+        # what a pack gave for it is gone on from, not taken over
+        del builder.packed
     builder.lammps.code = codes['lmp']
     if 'python' in codes and 'analyse' in node.inputs:
         builder.analyse.code = codes['python']
-    builder.earlier = {f's{number:03d}': folder for number, folder in enumerate(folders)}
+    builder.earlier = folders
     return builder
 
 

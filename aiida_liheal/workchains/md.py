@@ -36,7 +36,12 @@ _COLUMN = re.compile(r'(run_\d+)_(.+)')
 @calcfunction
 def folder_of_run(folder: RemoteData, run: Str) -> RemoteData:
     """The folder of one run, run_000, …, in the folder of a job."""
-    return RemoteData(computer=folder.computer, remote_path=f'{folder.get_remote_path()}/{run.value}')
+    return run_in(folder, run.value)
+
+
+def run_in(folder: RemoteData, run: str) -> RemoteData:
+    """The same, not stored."""
+    return RemoteData(computer=folder.computer, remote_path=f'{folder.get_remote_path()}/{run}')
 
 
 def files_of(folder: RemoteData) -> list[str]:

@@ -181,6 +181,7 @@ class PackWorkChain(WorkChain):
                 'metadata': [part.get('metadata', {}) for part in (inputs['lammps'], analyse)],
             },
             sort_keys=True,
+            default=str,
         )
 
     @classmethod

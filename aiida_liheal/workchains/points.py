@@ -30,7 +30,7 @@ from aiida_liheal.calculations.common import named, segments_in_order
 from aiida_liheal.calculations.lammps import run_folder
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
-from aiida_liheal.workchains.md import files_of, folder_of_run
+from aiida_liheal.workchains.md import files_of, folder_of_run, run_in
 
 __all__ = (
     'KEY_EXTRA',
@@ -274,7 +274,7 @@ def returned_by(node: ProcessNode) -> dict[str, Data]:
     return {link.link_label.replace('__', '.'): link.node for link in links}
 
 
-def folders_of(node: ProcessNode, key: str) -> dict[str, RemoteData]:
+def folders_of(node: ProcessNode, key: str = '', store: bool = True) -> dict[str, RemoteData]:
     """Folders of a run that broke off, as its verb takes them to go on from; those that are still there.
 
     Parameters
@@ -282,7 +282,9 @@ def folders_of(node: ProcessNode, key: str) -> dict[str, RemoteData]:
     node : ProcessNode
         The process that ran it, alone or with others.
     key : str
-        Of its point.
+        Of its point, if it may have run with others.
+    store : bool
+        Whether the folders of runs become nodes, each linked to the folder of its job; else they are only looked at.
     """
     number = 0
     inputs: Any = node.inputs
@@ -296,8 +298,10 @@ def folders_of(node: ProcessNode, key: str) -> dict[str, RemoteData]:
     jobs = [child for child in node.called_descendants if child.process_label == 'LammpsCalculation']
     for job in sorted(jobs, key=lambda job: job.pk):
         if 'remote_folder' in job.outputs:
-            found.append(folder_of_run(job.outputs.remote_folder, Str(run_folder(number))))
-    # what was cleaned since is left out; what is left is gone on from
+            folder = run_in(job.outputs.remote_folder, run_folder(number))
+            # what was cleaned since is left out; what is left is gone on from
+            if files_of(folder):
+                found.append(folder_of_run(job.outputs.remote_folder, Str(run_folder(number))) if store else folder)
     return named([folder for folder in found if files_of(folder)])
 
 

@@ -245,7 +245,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     def build(self) -> None:
         """Make the start, unless it is given."""
-        if 'packed' in self.inputs:
+        if self.inputs.get('packed'):
             self.out('start', self.inputs.packed.start)
             return
         self.ctx.start = make_start(self._kind, self.inputs)
@@ -254,7 +254,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     def run_md(self) -> Any:
         """Run to the end, over as many jobs as it takes."""
-        if 'packed' in self.inputs:
+        if self.inputs.get('packed'):
             return None
         inputs: dict[str, Any] = {
             'lammps': {
@@ -273,7 +273,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
 
     def inspect_md(self) -> ExitCode | None:
         """Attach what the run gave; stop if it failed."""
-        if 'packed' in self.inputs:
+        if self.inputs.get('packed'):
             gave = {name: value for name, value in self.inputs.packed.items() if name != 'start'}
             record = gave['results']['runs'][0]
             fault = (

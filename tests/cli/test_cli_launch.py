@@ -173,7 +173,7 @@ def test_a_missing_executable_is_refused(invoke, codes, potential, n_nodes):
     assert n_nodes() == before
 
 
-def test_restart_takes_the_folders_of_the_earlier_run(invoke, codes, potential, monkeypatch):
+def test_restart_takes_the_folders_of_the_earlier_run(invoke, codes, potential, monkeypatch, tmp_path, n_nodes):
     """Inputs are those of the run that broke off; its jobs' folders are gone on from, in their order."""
     from aiida.engine import launch as engine
     from aiida.orm import Dict, Int
@@ -199,14 +199,17 @@ def test_restart_takes_the_folders_of_the_earlier_run(invoke, codes, potential, 
             {'code': codes['lmp']},
             state='killed',
         )
-        folder = RemoteData(computer=computer, remote_path=f'/scratch/{number}')
-        give(job, remote_folder=folder)
-        folders.append(folder)
+        (tmp_path / str(number) / 'run_000').mkdir(parents=True)
+        (tmp_path / str(number) / 'run_000' / 'in.lmp').touch()
+        give(job, remote_folder=RemoteData(computer=computer, remote_path=str(tmp_path / str(number))))
+        folders.append(str(tmp_path / str(number) / 'run_000'))
     root.seal()
 
+    before = n_nodes()
     status, output = invoke('launch', 'heal', '--restart', root.pk, '--dry-run')
     assert status == 0, output
     assert rows(output)['goes on from'].startswith('2 ')
+    assert n_nodes() == before
 
     taken = {}
 
@@ -218,7 +221,7 @@ def test_restart_takes_the_folders_of_the_earlier_run(invoke, codes, potential, 
     monkeypatch.setattr('aiida.engine.run_get_node', run_get_node)
     status, output = invoke('launch', 'heal', '--restart', root.pk, '--run')
     assert status == 0, output
-    assert [node.pk for _, node in sorted(taken['earlier'].items())] == [folder.pk for folder in folders]
+    assert [node.get_remote_path() for _, node in sorted(taken['earlier'].items())] == folders
     assert taken['seed'].value == 5
     assert taken['potentials']['m0'].pk == potential.pk
 

@@ -81,7 +81,7 @@ def test_potential_and_protocol_are_axes(content):
             'series.tips',
             {'verb': 'valley', 'runs_per_job': 3},
             [
-                'series.tips: runs_per_job = 3: allowed for deposit and heal',
+                'series.tips.runs_per_job = 3: allowed for deposit and heal',
                 "'valley' does each point in jobs",
             ],
         ),

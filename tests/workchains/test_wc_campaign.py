@@ -343,14 +343,13 @@ def test_cost_of_other_verbs(codes, potentials):
 
 
 def test_measured_speed_counts_large_runs_more(fresh, potentials, ended_job):
-    """Atoms times steps over the time that they took, over all runs with this code and potential."""
+    """Atoms times steps over the time that they took, over all runs with this code and potential that had it alone."""
     potential = potentials['meam']['m0']
     assert measured_speed(fresh['lmp'], potential) is None
-    for n_start, speed in ((1000, 100.0), (10, 1.0)):
+    for n_start, speed, settings in ((1000, 100.0, {}), (10, 1.0, {}), (1000, 7.0, {'side_by_side': True})):
         run = {'n_start': n_start, 'n_steps_done': 100, 'katom_step_per_s': speed}
-        ended_job(
-            'liheal.lammps', {'potentials__m0': potential, 'code': fresh['lmp']}, {'results': Dict({'runs': [run]})}
-        )
+        inputs = {'potentials__m0': potential, 'code': fresh['lmp'], 'settings': Dict(settings)}
+        ended_job('liheal.lammps', inputs, {'results': Dict({'runs': [run]})})
     speed, source = measured_speed(fresh['lmp'], potential)
     assert speed == pytest.approx(1010 / (1000 / 100 + 10 / 1))
     assert '2 earlier runs' in source

@@ -62,7 +62,7 @@ def test_flags_are_told_by_job_and_run(codes, meam_potential, ended_job):
     """Of a job with several runs, of a work chain that ran several jobs in turn, and none where all kept them."""
     beyond = {'limit': 'max_temperature_K', 'allowed': 2000.0, 'step': 5, 'value': 2500.0, 'largest': 2600.0}
     results = Dict({'runs': [{'status': 'finished'}, {'status': 'finished', 'flags': [beyond]}]})
-    told = join_packed_flags(runs_j000=results, runs_j001=Dict({'flags': [beyond, beyond]})).get_dict()
+    told = join_packed_flags(runs_j000=results, runs_j001=Dict({'run_000': [beyond, beyond]})).get_dict()
     assert told == {'runs_j000_run_001': [beyond], 'runs_j001_run_000': [beyond, beyond]}
 
     builder = built(DiffuseWorkChain, codes, meam_potential)
