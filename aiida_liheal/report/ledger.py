@@ -37,10 +37,11 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        `shard`, `index`, `frame` (atoms and energy in eV), `origin`: a list that begins with this shard and goes back
-        as far as the links do, each with its `process` (`settings`, `versions`) or the `file` (`format`, `sha256`,
-        `index`) it was imported from; and `trainings`, each with `pk`, `is_held_out` or numbers of frames, and the
-        `shard` by which it took them.
+        `shard`, `index`, `frame` (atoms and energy in eV); `origin`, a list that begins with this shard and goes back
+        as far as the links do, each with its `process` (`settings`, `versions`, and `job` where frames went alone) or
+        the file it was `imported` from (`file`, `format`, `sha256`, `index`); `excluded`, by which process and for what
+        cause the frame was left out of what was given on; and `trainings`, each with `pk`, the `shard` by which it took
+        the frames, and `is_held_out` or numbers of frames.
     """
     frames = node.get_frames()
     told: dict[str, Any] = {'shard': node.pk, 'uuid': node.uuid, 'what': describe(node), 'index': index}
@@ -49,12 +50,25 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
         told['frame'] = {'n_atoms': int(frames.counts[index]), 'energy_eV': energy}
     told['origin'] = list(_origin(node, frames, index))
     told['trainings'] = list(_trainings(node, index, set()))
+    told['excluded'] = [] if index is None else list(_exclusions(node, frames, index))
     return told
+
+
+def _exclusions(node: FramesData, frames: Frames, index: int) -> Iterator[dict[str, Any]]:
+    """The rules of quality by which a labelled frame was left out of what was given on."""
+    in_batch = int(frames.extra['source_index'][index]) if 'source_index' in frames.extra else index
+    for link in node.base.links.get_outgoing(link_type=LinkType.INPUT_CALC, link_label_filter='frames').all():
+        job: Any = link.node
+        if not isinstance(job, CalcFunctionNode) or 'excluded' not in job.outputs:
+            continue
+        for entry in job.outputs.excluded.get_dict().get('excluded', []):
+            if entry['index'] == in_batch:
+                yield {'name': name_of(job), 'pk': job.pk, 'cause': entry['cause']}
 
 
 def _origin(node: FramesData, frames: Frames, index: int | None) -> Iterator[dict[str, Any]]:
     """The steps back from a shard."""
-    step: dict[str, Any] = {'shard': node.pk, 'what': describe(node), 'index': index, 'is_labelled': node.is_labelled}
+    step: dict[str, Any] = {'shard': node.pk, 'what': describe(node), 'index': index}
     creator: Any = node.creator
     if creator is None:
         yield {**step, 'imported': _imported(node, frames, index)}
@@ -65,21 +79,26 @@ def _origin(node: FramesData, frames: Frames, index: int | None) -> Iterator[dic
         'name': name_of(creator),
         'label': creator.process_label,
     }
-    if 'settings' in creator.inputs and isinstance(creator.inputs.settings, Dict) and node.is_labelled:
+    source = creator.inputs.frames if 'frames' in creator.inputs else None
+    before = None
+    if index is not None and 'source_index' in frames.extra:
+        before = int(frames.extra['source_index'][index])
+    summary = creator.outputs.summary.get_dict() if 'summary' in creator.outputs else {}
+    jobs = summary.get('jobs') or {}
+    # a function that only chose among labelled frames did not label them; one that collected single jobs names them
+    step['is_labelled'] = node.is_labelled and (not isinstance(creator, CalcFunctionNode) or bool(jobs))
+    if 'settings' in creator.inputs and isinstance(creator.inputs.settings, Dict) and step['is_labelled']:
         process['settings'] = creator.inputs.settings.get_dict()
-    if 'summary' in creator.outputs and isinstance(creator.outputs.summary, Dict):
-        process['versions'] = creator.outputs.summary.get_dict().get('versions') or {}
+    process['versions'] = summary.get('versions') or {}
+    if str(before) in jobs:
+        process['job'] = jobs[str(before)]
     step['process'] = process
     if index is not None and 'step' in frames.extra:
         found = sorted(key for key, values in frames.extra.items() if values.ndim == 1)
         step['found'] = {key: frames.extra[key][index].item() for key in found}
-    source = creator.inputs.frames if 'frames' in creator.inputs else None
     if not isinstance(source, FramesData):
         yield step
         return
-    before = None
-    if index is not None and 'source_index' in frames.extra:
-        before = int(frames.extra['source_index'][index])
     yield {**step, 'from': {'shard': source.pk, 'what': describe(source), 'index': before}}
     yield from _origin(source, source.get_frames(), before)
 
@@ -154,6 +173,8 @@ def trace_in_words(told: dict[str, Any]) -> Iterator[str]:
         )
     for depth, step in enumerate(told['origin']):
         yield from ('  ' * depth + line for line in _step_in_words(step))
+    for exclusion in told['excluded']:
+        yield f'left out by {exclusion["name"]}: {exclusion["cause"]}'
     if not told['trainings']:
         yield 'no training took it'
     for training in told['trainings']:
@@ -181,6 +202,8 @@ def _step_in_words(step: dict[str, Any]) -> Iterator[str]:
         return
     process = step['process']
     yield f'{"labelled" if step["is_labelled"] else "made"} by {process["name"]}'
+    if 'job' in process:
+        yield f'  its own job: {process["job"]}'
     if process.get('settings'):
         yield '  settings: ' + ', '.join(f'{key} = {value}' for key, value in process['settings'].items())
     if process.get('versions'):

@@ -10,7 +10,7 @@ from trees import give, labelled, localhost, process, some_frames
 
 from aiida_liheal.calculations.dp_settings import DpTrainSettings
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.report.ledger import trace_frames
+from aiida_liheal.report.ledger import trace_frames, trace_in_words
 from aiida_liheal.structures.frames import Frames
 
 HOW_TO = Path(__file__).parents[2] / 'docs' / 'how-to.md'
@@ -90,19 +90,69 @@ def test_trainings_of_what_was_cut_from_a_shard(ledger):
     assert {taken['pk'] for taken in trace_frames(shards[0], 0)['trainings']} == {trainings[0].pk}
 
 
-def test_the_query_of_the_docs(ledger):
-    """What the page says gives what the command gives."""
+def leave_out(shard, index):
+    """What the rules of quality make of a labelled shard: the rest of it, and the cause."""
+    job = process(CalcFunctionNode, 'leave_out', 'leave_out', inputs={'frames': shard})
+    kept = [number for number in range(len(shard)) if number != index]
+    rest = shard.get_frames().select(kept)
+    in_batch = int(shard.get_frames().extra['source_index'][index])
+    rest.extra['source_index'] = np.array(kept)
+    chosen = FramesData(rest)
+    give(job, frames=chosen, excluded=Dict({'excluded': [{'index': in_batch, 'cause': 'largest force 99 eV/Å'}]}))
+    return chosen
+
+
+def test_what_a_rule_left_out(ledger):
+    """A frame that was left out says by whom and why; those that stayed lead through the rule to their job."""
+    _, jobs, shards, _ = ledger
+    chosen = leave_out(shards[0], 1)
+    (exclusion,) = trace_frames(shards[0], 1)['excluded']
+    assert exclusion['cause'] == 'largest force 99 eV/Å'
+    assert trace_frames(shards[0], 0)['excluded'] == []
+    first, second = trace_frames(chosen, 1)['origin'][:2]
+    assert not first['is_labelled']
+    assert second['is_labelled']
+    assert (second['process']['pk'], second['index'], second['from']['index']) == (jobs[0].pk, 2, 0)
+    words = list(trace_in_words(trace_frames(chosen, 1)))
+    assert any(line.strip().startswith('made by leave_out<') for line in words)
+    assert any(line.strip().startswith('labelled by GpawCalculation<') for line in words)
+
+
+def test_frames_that_went_alone(aiida_profile_clean):
+    """A function that collected single jobs names the one of the frame."""
+    given = FramesData(many(4)).store()
+    job = process(
+        CalcFunctionNode,
+        'collect_alone',
+        'collect_alone',
+        inputs={'frames': given, 'settings': Dict({'cutoff_eV': 380})},
+    )
+    frames = labelled(given.get_frames()).select([2, 3])
+    frames.extra['source_index'] = np.array([2, 3])
+    shard = FramesData(frames)
+    give(job, frames=shard, summary=Dict({'jobs': {'2': 'uuid-two', '3': 'uuid-three'}, 'versions': {'vasp': '6.4.2'}}))
+    told = trace_frames(shard, 1)
+    assert told['origin'][0]['process']['job'] == 'uuid-three'
+    assert '  its own job: uuid-three' in list(trace_in_words(told))
+    assert 'labelled by collect_alone' in ' '.join(trace_in_words(told))
+
+
+@pytest.mark.parametrize('through_a_rule', [False, True])
+def test_the_query_of_the_docs(ledger, through_a_rule):
+    """What the page says gives what the command gives, also where a function chose among the labels."""
     _, jobs, shards, trainings = ledger
+    shard, index = (leave_out(shards[1], 0), 1) if through_a_rule else (shards[1], 2)
     text = HOW_TO.read_text(encoding='utf-8')
-    (block,) = [b for b in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'labelled_by' in b]
+    (block,) = [b for b in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'source_file' in b]
     found = {}
-    source = block.replace('load_node(1234), 3', f'load_node({shards[1].pk}), 2')
+    source = block.replace('load_node(1234), 3', f'load_node({shard.pk}), {index}')
     assert source != block
     exec(source, found)  # noqa: S102  our own page
-    (row,) = found['labelled_by']
-    assert row[:3] == [jobs[1].pk, 'GpawCalculation', {'cutoff_eV': 340.0}]
-    assert found['in_batch'] == trace_frames(shards[1], 2)['origin'][0]['from']['index'] == 0
-    assert found['trainings'] == [[trainings[1].pk, 0]]
+    assert found['job'].pk == jobs[1].pk
+    labelled_by = next(step for step in trace_frames(shard, index)['origin'] if step['is_labelled'])
+    assert found['place'] == labelled_by['from']['index'] == 0
+    assert found['batch'].pk == labelled_by['from']['shard']
+    assert found['trainings'] == ([] if through_a_rule else [[trainings[1].pk, 0]])
     assert found['imported_from'] is None
 
 
