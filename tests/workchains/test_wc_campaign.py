@@ -212,6 +212,48 @@ def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
     assert sorted(found) == ['s000', 's001']
 
 
+def test_folders_of_one_run_of_a_pack(fresh, aiida_localhost, tmp_path):
+    """Those of its own run, after those that the point went on from; a job that did not do this run has none."""
+    from aiida.common import LinkType
+
+    old = RemoteData(computer=aiida_localhost, remote_path=str(tmp_path / 'old' / 'run_000'))
+    pack = WorkChainNode(process_type='aiida.workflows:liheal.pack')
+    pack.set_process_label('PackWorkChain')
+    for label, node in {
+        'points__a__seed': Int(1),
+        'points__b__seed': Int(2),
+        'points__b__earlier__s000': old,
+    }.items():
+        pack.base.links.add_incoming(node.store(), LinkType.INPUT_WORK, label)
+    pack.set_process_state(ProcessState.KILLED)
+    pack.store()
+    pack.base.extras.set(PACK_EXTRA, {'key_a': 0, 'key_b': 1})
+    for number, runs in enumerate((('run_000', 'run_001'), ('run_001',), ('run_000',))):
+        job = CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:liheal.lammps')
+        job.set_process_label('LammpsCalculation')
+        job.base.links.add_incoming(pack, LinkType.CALL_CALC, f'iteration_{number}')
+        job.store()
+        folder = RemoteData(computer=aiida_localhost, remote_path=str(tmp_path / f'job{number}'))
+        folder.base.links.add_incoming(job, LinkType.CREATE, 'remote_folder')
+        folder.store()
+        for run in runs:
+            (tmp_path / f'job{number}' / run).mkdir(parents=True)
+            (tmp_path / f'job{number}' / run / 'in.lmp').touch()
+    (tmp_path / 'old' / 'run_000').mkdir(parents=True)
+    (tmp_path / 'old' / 'run_000' / 'restart.500').touch()
+
+    def places(key, **options):
+        return [
+            str(folder.get_remote_path()).removeprefix(f'{tmp_path}/')
+            for _, folder in sorted(folders_of(pack, key, **options).items())
+        ]
+
+    assert places('key_a') == ['job0/run_000', 'job2/run_000']
+    assert places('key_b') == ['old/run_000', 'job0/run_001', 'job1/run_001']
+    # only looked at, nothing is stored
+    assert all(folder.is_stored == (name == 's000') for name, folder in folders_of(pack, 'key_b', store=False).items())
+
+
 def test_points_of_a_series_share_jobs(fresh, potentials, content):
     """As many as the series says, of those that can: with one potential and the same limits."""
     content['series']['void'] |= {
