@@ -15,6 +15,7 @@ from aiida_liheal.analysis.surface import HeightMap
 from aiida_liheal.report.colours import ENERGY_SCALE
 from aiida_liheal.report.facts import why
 from aiida_liheal.report.figures import AXIS, PALETTE, Figure, add_band, add_line, empty_plot, guide, look, to_csv
+from aiida_liheal.report.sites import site_figures
 
 __all__ = ('BOTTOM_ERROR_A', 'deposit_figures')
 
@@ -38,7 +39,7 @@ _INK = '#1d2733'
 def deposit_figures(
     series: Mapping[str, NDArray], snapshots: Mapping[str, NDArray], summary: Mapping[str, Any]
 ) -> list[Figure]:
-    """Figures of the deposit in the results of an analysis; none of what was not measured.
+    """Figures of the deposit in the results of an analysis, and of its sites; none of what was not measured.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def deposit_figures(
         _cut(snapshots),
         _current(snapshots, summary),
     ]
-    return [figure for figure in figures if figure is not None]
+    return [*(figure for figure in figures if figure is not None), *site_figures(summary)]
 
 
 def _known(series: Mapping[str, NDArray], *names: str) -> list[str]:

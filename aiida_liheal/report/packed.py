@@ -1,4 +1,4 @@
-"""Figures and numbers of the verbs that pack many runs into few jobs: `valley`, `diffuse` and `melt`."""
+"""Figures and numbers of the verbs that pack many runs into few jobs: `valley`, `diffuse`, `melt` and `validate`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aiida_liheal.lammps.kinds import MeltSettings
 from aiida_liheal.report.figures import PALETTE, Figure, add_line, arrays_of, empty_plot, guide, to_csv
 from aiida_liheal.report.tree import Step, Tree
+from aiida_liheal.report.validation import validation_figures
 
 __all__ = ('diffusion_by_temperature', 'diffusion_figures', 'melting_figures', 'packed_chapters', 'valley_figures')
 
@@ -23,11 +24,12 @@ _MAX_TEMPERATURES = 12
 
 
 def packed_chapters(tree: Tree) -> list[tuple[str, Step, list[Figure]]]:
-    """Title, step and figures of every `valley`, `diffuse` and `melt` that has something to show."""
+    """Title, step and figures of every verb of many runs that has something to show."""
     drawn = (
         ('Energy in valleys', 'ValleyWorkChain', valley_figures),
         ('Diffusion', 'DiffuseWorkChain', diffusion_figures),
         ('Melting point', 'MeltWorkChain', lambda step: melting_figures(tree, step)),
+        ('Validation', 'ValidateWorkChain', validation_figures),
     )
     chapters = [(title, step, figures(step)) for title, name, figures in drawn for step in tree.named(name)]
     return [chapter for chapter in chapters if chapter[2]]

@@ -8,6 +8,7 @@ import pytest
 import trees
 from aiida.orm import Dict
 
+from aiida_liheal.analysis.members import site_energies
 from aiida_liheal.report.deposits import BOTTOM_ERROR_A, deposit_figures
 from aiida_liheal.report.facts import facts
 from aiida_liheal.report.figures import to_csv
@@ -220,3 +221,27 @@ def test_numbers_of_the_page(aiida_profile, monkeypatch):
     page = make_page(node, pictures=False)
     assert 'Local current density' in page
     assert 'Outline of the dendrites at the end' in page
+
+
+def test_sites_by_the_committee():
+    """Differences with the spread of the members and each of them; a profile with bars; nothing without a committee."""
+    sites = {name: np.arange(6) // 2 == k for k, name in enumerate(('surface', 'valleys', 'bulk'))}
+    sites['tips'] = np.zeros(6, bool)
+    # the second member has another zero, and differs by 0.2 eV in valleys
+    one = np.array([-1.4, -1.4, -1.7, -1.7, -1.9, -1.9])
+    two = one + 5.0 + 0.2 * sites['valleys']
+    told = site_energies(np.array([one, two]), sites, np.array([2, 2, 1, 1, 0, 0]), 3.5, np.ones(6, bool))
+    frames = [{'step': step, 'time_ps': step / 1000, 'members': 2, **told} for step in (0, 4000)]
+    figures = of(summary={'site_energies': frames})
+    figure = figures['Energies of sites, by the committee']
+    assert list(figure.plot.layout.xaxis.ticktext) == ['surface - bulk', 'valleys - bulk']
+    marks = {mark.name: mark for mark in figure.plot.data}
+    assert list(marks['4 ps'].y) == pytest.approx([0.5, 0.3])
+    assert list(marks['4 ps'].error_y.array) == pytest.approx([0.0, 0.1])
+    assert list(marks['0 ps,<br>each member'].y) == pytest.approx([0.5, 0.5, 0.2, 0.4])
+    assert marks['0 ps'].marker.symbol != marks['4 ps'].marker.symbol
+    assert [float(value) for value in sheet(figure)['4 ps: member 1 (eV)']] == pytest.approx([0.5, 0.4])
+    profile = figures['Energy by height, by the committee']
+    assert list(profile.plot.data[0].x) == pytest.approx([0.0, 0.3, 0.5])
+    assert list(profile.plot.data[0].error_x.array) == pytest.approx([0.0, 0.1, 0.0])
+    assert of(summary={'site_energies': None}) == {}
