@@ -191,7 +191,9 @@ def _triples(lines: Iterator[str], n: int, decimals: int) -> NDArray:
 
 def _stress(lines: Iterator[str]) -> NDArray | None:
     """The stress in the table that begins here, (3, 3) in kB; None if it cannot be read."""
-    for _, line in zip(range(40), lines, strict=False):
+    for line in lines:
+        if not line.strip():
+            return None
         if line.split()[:2] == ['in', 'kB']:
             found = re.findall(r'-?\d+\.\d{5}', line)
             if len(found) != 6 or '*' in line:

@@ -212,8 +212,9 @@ def test_notes(tmp_path):
     assert 'only the trace' in ' '.join(read_outcar(path).notes)
     path.write_text(changed('NELM   =', 'MLEN   ='))
     assert 'was not checked' in ' '.join(read_outcar(path).notes)
-    path.write_text(changed('in kB', 'in kB ***'))
-    assert '1 of 2 frames have no stress' in ' '.join(read_outcar(path).notes)
+    for old, new in (('in kB', 'in kB ***'), ('  in kB', '\n  stress')):
+        path.write_text(changed(old, new))
+        assert '1 of 2 frames have no stress' in ' '.join(read_outcar(path).notes)
 
 
 @pytest.mark.parametrize('kind', WRITERS)
