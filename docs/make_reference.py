@@ -6,6 +6,7 @@ python docs/make_reference.py
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +37,21 @@ What AiiDA itself gives to every process is left out: `code` of a job; `metadata
 
 def models() -> dict[type[BaseModel], str]:
     """Every model of settings, with the places where it is used."""
+    from aiida_liheal.analysis.judges import (
+        Coexistence,
+        Compared,
+        DipsAndRecovers,
+        ExpectedForm,
+        Faster,
+        Forms,
+        Happens,
+        Properties,
+        Reading,
+        Reference,
+        Rises,
+        Within,
+    )
+    from aiida_liheal.analysis.reproduction import Check, Part
     from aiida_liheal.analysis.settings import AnalysisSettings, ContactSettings, DendriteAnalysisSettings
     from aiida_liheal.analysis.validation import Limit, PropertyReference, ReferenceValue
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
@@ -104,6 +120,25 @@ def models() -> dict[type[BaseModel], str]:
         Series: 'each of the `series` of `Campaign`',
         FigureSettings: '`figure` of `Series`',
         Throughput: '`throughput` of `Campaign`',
+        Check: 'each of the `checks` of `liheal.reproduce`',
+        Part: 'each of the `parts` of `Check`',
+        Reading: 'a number of a judge that is not just at a path',
+        **{
+            judge: f'`judge` of `Part`, kind `{judge.model_fields["kind"].default}`'
+            for judge in (
+                Within,
+                Compared,
+                Happens,
+                Rises,
+                DipsAndRecovers,
+                Forms,
+                Properties,
+                Coexistence,
+                Faster,
+            )
+        },
+        Reference: '`to` of `Compared`, `reference` of `DipsAndRecovers`',
+        ExpectedForm: 'each of the `expected` of `Forms`',
         StructureSettings: '`structures` of `liheal.quickstart`',
         PerturbSettings: '`perturbation` of `StructureSettings`',
     }
@@ -209,10 +244,7 @@ def type_of(annotation: Any) -> str:
     text = (
         annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, '__args__') else str(annotation)
     )
-    modules = ('structures.perturb', 'sampling.trust', 'sampling.campaign')
-    for part in ('typing.', *(f'aiida_liheal.{name}.' for name in modules)):
-        text = text.replace(part, '')
-    return text
+    return re.sub(r'\b(?:typing|aiida_liheal(?:\.\w+)*)\.(?=\w)', '', text)
 
 
 def describe_model(model: type[BaseModel], where: str) -> Iterator[str]:

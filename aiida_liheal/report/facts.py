@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from aiida.orm import ArrayData
 
+from aiida_liheal.analysis.reproduction import counts_text
 from aiida_liheal.report.tree import Step, Tree
 
 __all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations', 'why')
@@ -554,7 +555,7 @@ def _of_melting(summary: dict[str, Any]) -> str:
 
 def conclusions(tree: Tree) -> list[str]:
     """What came out, a sentence a stage."""
-    said: list[str] = []
+    said = [counts_text(table) for step in tree.named('ReproduceWorkChain') if (table := step.result('reproduction'))]
     for step in tree.named('CampaignWorkChain'):
         counts = step.result('table').get('counts')
         if counts:

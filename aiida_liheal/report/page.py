@@ -32,6 +32,7 @@ from aiida_liheal.report.figures import Figure, arrays_of, deviations, learning_
 from aiida_liheal.report.lineage import read_lineage
 from aiida_liheal.report.packed import packed_chapters
 from aiida_liheal.report.pictures import Pictures, draw_pictures
+from aiida_liheal.report.reproduction import reproduction_tables
 from aiida_liheal.report.tree import Step, Tree, describe, flatten, read_tree
 
 __all__ = ('make_page', 'write_page')
@@ -62,6 +63,7 @@ HEADINGS = {
     'melt': 'Melting point by coexistence',
     'validate': 'Validation of a potential',
     'campaign': 'Campaign',
+    'reproduce': 'The checks of the paper',
     'md': 'Molecular dynamics',
 }
 
@@ -126,6 +128,9 @@ def make_page(node: ProcessNode, pictures: bool = True) -> str:
 
 def _chapters(tree: Tree, pictures: bool) -> list[Chapter]:
     chapters = []
+    for step in tree.named('ReproduceWorkChain'):
+        if tables := reproduction_tables(step):
+            chapters.append(Chapter('checks', 'Checks of the paper', [], tables=tables))
     for step in tree.named('CampaignWorkChain'):
         if tables := campaign_tables(step):
             chapters.append(Chapter('campaign', 'Points of the campaign', campaign_figures(step), tables=tables))

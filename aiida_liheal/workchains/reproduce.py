@@ -10,7 +10,8 @@ from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
 from aiida.orm import AbstractCode, ArrayData, Data, Dict, ProcessNode
 
-from aiida_liheal.analysis.reproduction import Check, Run, judge_checks, paths_of, read_checks
+from aiida_liheal.analysis.judges import Run
+from aiida_liheal.analysis.reproduction import Check, judge_checks, paths_of, read_checks
 from aiida_liheal.calculations.dp_test import DpTestCalculation
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
@@ -19,7 +20,7 @@ from aiida_liheal.workchains.campaign import CampaignWorkChain
 from aiida_liheal.workchains.points import failure_of, read_points, shipped_campaigns
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('ReproduceWorkChain', 'judge_points', 'needed_outputs')
+__all__ = ('ReproduceWorkChain', 'judge_points', 'needed_outputs', 'outputs_by_point', 'read_runs')
 
 #: Name of the only potential of the campaign.
 TESTED = 'tested'
@@ -69,6 +70,34 @@ def _content(name: str, node: Data, paths: set[str]) -> dict[str, Any]:
     return {}
 
 
+def read_runs(checks: Mapping[str, Check], table: Dict, points: Mapping[str, Mapping[str, Data]]) -> list[Run]:
+    """The points of a campaign as checks see them.
+
+    Parameters
+    ----------
+    checks : mapping of str to Check
+        What will be judged: nothing else is read.
+    table : Dict
+        Of the campaign.
+    points : mapping of str to mapping of str to Data
+        Outputs by dotted name, by the name of the point.
+    """
+    paths = paths_of(checks)
+    rows = table.get_dict()
+    return [
+        Run(
+            point=row['point'],
+            series=row['series'],
+            verb=rows['series'][row['series']]['verb'],
+            grid=row['grid'],
+            state=row['state'],
+            cause=row['cause'],
+            results={name: _content(name, node, paths) for name, node in points.get(row['point'], {}).items()},
+        )
+        for row in rows['rows']
+    ]
+
+
 @calcfunction
 def judge_points(checks: Dict, table: Dict, absent: Dict, **nodes: Any) -> Dict:
     """The reproduction table: every check by what the points of a campaign gave, with the reason for its outcome.
@@ -85,27 +114,12 @@ def judge_points(checks: Dict, table: Dict, absent: Dict, **nodes: Any) -> Dict:
         `points`: outputs of each point by its name; `test`: errors of the potential on labelled frames.
     """
     known = read_checks(checks.get_dict())
-    paths = paths_of(known)
-    rows = table.get_dict()
-    runs = []
-    for row in rows['rows']:
-        outputs = _flat(nodes.get('points', {}).get(row['point'], {}))
-        runs.append(
-            Run(
-                point=row['point'],
-                series=row['series'],
-                verb=rows['series'][row['series']]['verb'],
-                grid=row['grid'],
-                state=row['state'],
-                cause=row['cause'],
-                results={name: _content(name, node, paths) for name, node in outputs.items()},
-            )
-        )
+    runs = read_runs(known, table, {name: _flat(outputs) for name, outputs in nodes.get('points', {}).items()})
     if 'test' in nodes:
         summary = nodes['test'].get_dict()
         n_frames = sum(errors['n_frames'] for errors in summary['by_domain'].values())
         runs.append(Run('test', TEST, TEST, results={'summary': {**summary, 'n_frames': n_frames}}))
-    return Dict({'title': rows['title'], **judge_checks(known, runs, absent.get_dict())})
+    return Dict({'title': table['title'], **judge_checks(known, runs, absent.get_dict())})
 
 
 class ReproduceWorkChain(ProtocolMixin, WorkChain):
@@ -160,6 +174,8 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
                 'help': 'Test of the first potential on labelled frames that it was not trained on.',
             },
         )
+        # complete only with the potential: see the checks of all inputs
+        spec.inputs['test'].validator = None
         spec.input(
             'test_summary',
             valid_type=Dict,
@@ -222,6 +238,10 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
                 return 'test: no potential m0 given to be tested'
             if members['m0'].kind != 'deepmd':
                 return f'test: the potential is of kind {members["m0"].kind!r}; dp test runs deepmd potentials only'
+            frames = dict(inputs['test']['frames'])
+            fault = DpTestCalculation._validate_inputs({'frames': frames, 'potential': members['m0']}, None)
+            if fault:
+                return f'test: {fault}'
         if 'campaign' in inputs:
             if not members:
                 return 'potentials: none given; one is needed, or a committee m0, m1, …'
@@ -323,7 +343,7 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         builder.table = campaign.outputs.table
         points = {
             name: _nested(kept)
-            for name, outputs in _points_of(campaign).items()
+            for name, outputs in outputs_by_point(campaign).items()
             if (kept := needed_outputs(known, outputs))
         }
         if points:
@@ -362,7 +382,7 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
                 cause = f'{child.process_label}<{child.pk}>: {failure_of(child)}'
                 return self.exit_codes.ERROR_NO_TABLE.format(cause=cause)
             table = child.outputs.table
-            points = _points_of(child)
+            points = outputs_by_point(child)
             if not child.is_finished_ok:
                 causes.append(failure_of(child).removesuffix('.'))
         else:
@@ -387,7 +407,7 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         return self.exit_codes.ERROR_RUNS_FAILED.format(causes='; '.join(causes)) if causes else None
 
 
-def _points_of(campaign: ProcessNode) -> dict[str, dict[str, Data]]:
+def outputs_by_point(campaign: ProcessNode) -> dict[str, dict[str, Data]]:
     """Outputs of the points of a campaign, by the name of the point, by dotted name."""
     found: dict[str, dict[str, Data]] = {}
     for link in campaign.base.links.get_outgoing(link_type=LinkType.RETURN).all():

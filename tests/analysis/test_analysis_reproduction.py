@@ -4,16 +4,8 @@ import itertools
 
 import pytest
 
-from aiida_liheal.analysis.reproduction import (
-    Check,
-    Reading,
-    Run,
-    follow,
-    judge_checks,
-    markdown,
-    paths_of,
-    read_checks,
-)
+from aiida_liheal.analysis.judges import Reading, Run, follow
+from aiida_liheal.analysis.reproduction import Check, judge_checks, markdown, paths_of, read_checks
 
 #: What a trajectory of this size tells.
 SIZE = {'analysis.summary': {'max': {'n_atoms': 2000}, 'end': {'time_ps': 50.0}}, 'start': {'cell_nm': [3.5, 3.5, 3.5]}}
@@ -122,6 +114,15 @@ def test_not_at_this_size(x, least, reason):
 def test_a_size_that_is_not_told_is_not_large_enough():
     runs = [Run('v', 'a', 'valley', results={'summary': {'x': 1.5}})]
     assert judged(WITHIN, runs, least_atoms=10)['outcome'] == 'not run'
+
+
+def test_what_did_not_happen_fails():
+    """None is an answer where it is asked for, unless the run is too small; no answer is none."""
+    judge = {**WITHIN, 'none_fails': True}
+    told = judged(judge, [run(x=None, grid={'t': 1}), run(x=1.5, grid={'t': 2})])
+    assert (told['outcome'], told['ours'], told['reason']) == ('fail', '1.5; none in a_t_1', 'it did not happen')
+    assert judged(judge, [run(x=None)], least_atoms=9000)['outcome'] == 'not at this size'
+    assert judged(judge, [run(y=None)])['outcome'] == 'not run'
 
 
 RATIO = {'kind': 'compared', 'value': 'summary.x', 'to': 'summary.y', 'high': 1.2}

@@ -8,6 +8,8 @@ import pytest
 from aiida.orm import CalcFunctionNode, Dict, WorkChainNode
 from trees import give, process
 
+from aiida_liheal.report.page import make_page
+
 
 @pytest.fixture
 def finished_campaign(aiida_profile_clean):
@@ -57,6 +59,11 @@ def test_a_campaign_is_judged_and_printed(invoke, finished_campaign):
     status, plain = invoke('reproduction', judged.pk)
     assert status == 0
     assert '10 checks: 0 pass, 0 fail, 1 not at this size, 9 not run' in plain
+    page = make_page(judged, pictures=False)
+    assert '<h3>6. A void in the crystal closes: not at this size</h3>' in page
+    assert '10 checks: 0 pass, 0 fail, 1 not at this size, 9 not run' in page
+    assert '<span class="badge pass">pass</span>' in page
+    assert 'no labelled frames given to test the potential on' in page
 
 
 def test_what_is_wrong_is_told(invoke, codes, potential, finished_campaign, healed):
