@@ -295,6 +295,12 @@ def _simulation(step: Step) -> list[Fact]:
     if tips is not None and valleys is not None:
         counts = f'{start["atoms_tips"]} atoms at tips, {start["atoms_valleys"]} in valleys, at the start'
         found.append(Fact(stage, 'energy at tips less that in valleys', f'{tips - valleys:.2f} eV', counts))
+    for frame in analysis.get('site_energies') or []:
+        less = frame['differences'].get('tips_less_valleys')
+        if less:
+            name = f'tips less valleys at {frame["time_ps"]:.4g} ps, by the committee'
+            value = f'{less["mean_eV"]:.2f} ± {less["spread_eV"]:.2f} eV'
+            found.append(Fact(stage, name, value, f'standard deviation over {frame["members"]} members'))
     found += _deposit(stage, analysis)
     key = share_key(end)
     if key in end and key in start:
@@ -424,7 +430,9 @@ def _validation(step: Step) -> list[Fact]:
     for row in step.result('table').get('rows', []):
         value = 'not measured'
         if row['value'] is not None:
-            spread = '' if row['spread'] is None else f' ± {row["spread"]:.2g}'
+            # tables of before had no error
+            uncertainty = row.get('error') if row['spread'] is None else row['spread']
+            spread = '' if uncertainty is None else f' ± {uncertainty:.2g}'
             value = f'{row["value"]:.4g}{spread} {row["unit"]}'.rstrip()
         told = [row['verdict']] if row['verdict'] in ('pass', 'fail') else []
         if row['passes_from'] is not None:

@@ -207,6 +207,10 @@ def test_numbers_of_the_page(aiida_profile, monkeypatch):
         },
         'dendrites': [{'form': 'none', 'form_reason': 'too small: 9.0 Å high', 'profile_height_A': [5.0],
                        'profile_width_A': [9.0], 'height_A': 9.0, 'width_is': 'extent along x'}],
+        'site_energies': [
+            {'time_ps': 4.0, 'members': 4, 'profile': None, 'differences': {
+                'tips_less_valleys': {'mean_eV': 0.313, 'spread_eV': 0.021, 'by_member_eV': [0.3, 0.3, 0.3, 0.35]}}},
+        ],
         'contacts': {'pair': [{}, {}], 'contact_ps': 6.25, 'fused_ps': None, 'flat_ps': None},
     }  # fmt: skip
     monkeypatch.setattr(trees, 'analysis', lambda: (series, profiles, shots, Dict(content)))
@@ -215,6 +219,10 @@ def test_numbers_of_the_page(aiida_profile, monkeypatch):
     assert told['mean current density'] == ('2e+09 A/cm²', '40 atoms in 10 ps')
     assert told['VLCD'][0] == '0.250'
     assert told['VLCD'][1].endswith('2 patches')
+    assert told['tips less valleys at 4 ps, by the committee'] == (
+        '0.31 ± 0.02 eV',
+        'standard deviation over 4 members',
+    )
     assert told['form of dendrite 1'] == ('no form', 'too small: 9.0 Å high')
     assert told['contact of the pair'][0] == '6.25 ps'
     assert told['the pair fused'][0] == 'not seen'
