@@ -93,7 +93,8 @@ def campaign(
         speeds = _speeds(content, common.codes['lmp'], members, katom_step_per_s)
         for line in code_rows(common.codes):
             echo.echo('  '.join(line))
-        _show_points(content, built, {name: before[key] for name, key in keys.items()}, keys, speeds)
+        states = {name: before[key] for name, key in keys.items()}
+        _show_points(content, built, states, keys, speeds, max_at_once or content.max_at_once)
         echo.echo_success('the inputs are fine; nothing was stored or run')
         return
     for name, key in keys.items():
@@ -184,6 +185,7 @@ def _show_points(
     before: dict[str, Earlier],
     keys: dict[str, str],
     speeds: dict[str, tuple[float, str]],
+    max_at_once: int,
 ) -> None:
     """A table for each series, and totals."""
     from aiida_liheal.workchains.points import cost_of, packs_of
@@ -226,7 +228,7 @@ def _show_points(
     line = f'{len(to_run)} points are left to run, in {len(jobs)} job{"" if len(jobs) == 1 else "s"}'
     if packed:
         line += f'; {sum(map(len, packed))} of them share {len(packed)}, at most {max(map(len, packed))} in each'
-    echo.echo(f'{line}; at most {content.max_at_once} at once')
+    echo.echo(f'{line}; at most {max_at_once} at once')
     if speeds:
         echo.echo('Hours are those of the machine, core or GPU, that the speed was measured on, one run at a time.')
 

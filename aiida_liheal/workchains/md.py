@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -49,6 +49,14 @@ def files_of(folder: RemoteData) -> list[str]:
     with folder.get_authinfo().get_transport() as transport:
         path = folder.get_remote_path()
         return list(transport.listdir(path)) if transport.isdir(path) else []
+
+
+def with_dump(folders: Sequence[RemoteData]) -> list[RemoteData]:
+    """Those folders of one computer, looked at through one connection, that hold a part of a trajectory."""
+    if not folders:
+        return []
+    with folders[0].get_authinfo().get_transport() as transport:
+        return [folder for folder in folders if transport.isfile(f'{folder.get_remote_path()}/{DUMP}')]
 
 
 @calcfunction
@@ -359,7 +367,7 @@ class MdWorkChain(RestartWorkChain):
         A job that was killed before its first frame was due has none, and the one before it covers its steps.
         """
         for run, folders in self.ctx.folders.items():
-            for name, folder in named([folder for folder in folders if DUMP in files_of(folder)]).items():
+            for name, folder in named(with_dump(folders)).items():
                 self.out(f'trajectories.{run}.{name}', folder)
         results, frames = dict(self.ctx.parts_results), dict(self.ctx.parts_last_frames)
         if results and (len(results) == 1 or len(self.ctx.runs) == 1):
