@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ class Contents:
     aiida_version: str
 
 
-def make_archive(node: Any, path: Path, replaced_paths: Mapping[str, str] | None = None) -> Contents:
-    """Write a process with its provenance; what is there is replaced when the new file is whole and was checked.
+def make_archive(nodes: Sequence[Any], path: Path, replaced_paths: Mapping[str, str] | None = None) -> Contents:
+    """Write processes with their provenance; what is there is replaced when the new file is whole and was checked.
 
     With `replaced_paths`, beginnings of paths are written as others (see `replace_paths`).
 
@@ -63,7 +63,7 @@ def make_archive(node: Any, path: Path, replaced_paths: Mapping[str, str] | None
 
     part, other = (path.with_name(f'.{path.name}.{ending}') for ending in ('part', 'replaced'))
     try:
-        create_archive([node], part, overwrite=True)
+        create_archive(list(nodes), part, overwrite=True)
         if replaced_paths:
             try:
                 replace_paths(part, other, replaced_paths)
@@ -136,7 +136,7 @@ def archive() -> None:
 
 
 @archive.command('create')
-@click.argument('process', metavar='PK')
+@click.argument('processes', metavar='PK...', nargs=-1, required=True)
 @click.option(
     '-o',
     '--output',
@@ -153,20 +153,21 @@ def archive() -> None:
     'published. May be given several times.',
 )
 @with_profile
-def create(process: str, output: Path, replaced: tuple[str, ...]) -> None:
-    """Write a process with all that it took and made. Trajectories stay where they are."""
+def create(processes: tuple[str, ...], output: Path, replaced: tuple[str, ...]) -> None:
+    """Write processes with all that they took and made. Trajectories stay where they are."""
     from aiida.orm import ProcessNode
 
-    node = load(process, ProcessNode, 'archive')
-    if not node.is_sealed:
-        fail(f'process {node.pk} is not over yet ({node.process_state}); an archive holds ended processes only')
+    nodes = [load(process, ProcessNode, 'archive') for process in processes]
+    for node in nodes:
+        if not node.is_sealed:
+            fail(f'process {node.pk} is not over yet ({node.process_state}); an archive holds ended processes only')
     if not output.absolute().parent.is_dir():
         fail(f'{output}: there is no folder {output.absolute().parent}')
     for pair in replaced:
         if '=' not in pair:
             fail(f'--replace-path {pair}: needed is OLD=NEW, two absolute paths')
     try:
-        contents = make_archive(node, output, dict(pair.split('=', 1) for pair in replaced))
+        contents = make_archive(nodes, output, dict(pair.split('=', 1) for pair in replaced))
     except ArchiveError as error:
         fail(str(error))
     size = output.stat().st_size / 1e6

@@ -364,7 +364,7 @@ class _Run:
         echo.echo_report('writing the page and the archive')
         write_page(self.root, page)
         try:
-            make_archive(self.root, archive)
+            make_archive([self.root], archive)
         except ArchiveError as error:
             fail(str(error))
         tree = read_tree(self.root)

@@ -270,10 +270,20 @@ def test_check_of_a_damaged_file(invoke, tmp_path, content):
     assert 'cannot be read as an AiiDA archive' in output
 
 
+def test_several_processes_in_one_archive(invoke, aiida_profile_clean, tmp_path):
+    nodes = [process(WorkChainNode, 'HealWorkChain', 'liheal.heal') for _ in range(2)]
+    for node in nodes:
+        node.seal()
+    status, output = invoke('archive', 'create', nodes[0].pk, nodes[1].pk, '-o', tmp_path / 'x.aiida')
+    assert status == 0, output
+    roots = archive.read_archive(tmp_path / 'x.aiida').roots
+    assert all(any(node.uuid in root for root in roots) for node in nodes)
+
+
 def test_check_of_a_cut_archive(invoke, healed, tmp_path):
     """Half of an archive is not taken for a whole one."""
     path = tmp_path / 'x.aiida'
-    archive.make_archive(healed, path)
+    archive.make_archive([healed], path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     status, _ = invoke('archive', 'check', path)
@@ -305,7 +315,7 @@ def test_licensed_text_is_found(invoke, aiida_profile_clean, aiida_localhost, tm
 def test_archive_without_our_processes(invoke, aiida_profile_clean, tmp_path):
     node = process(WorkChainNode, 'OtherWorkChain', 'other.chain')
     node.seal()
-    archive.make_archive(node, tmp_path / 'x.aiida')
+    archive.make_archive([node], tmp_path / 'x.aiida')
     status, output = invoke('archive', 'check', tmp_path / 'x.aiida')
     assert status == 1
     assert 'no process of aiida-liheal' in output

@@ -107,7 +107,7 @@ def test_from_labels_to_deposition_and_back(code, example, elsewhere, tmp_path):
 
     # the README's query answers in another profile that imported the archive
     node = load_node(int(deposition))
-    make_archive(node, tmp_path / 'deposition.aiida')
+    make_archive([node], tmp_path / 'deposition.aiida')
     elsewhere('archive', 'import', str(tmp_path / 'deposition.aiida'))
     (tmp_path / 'query.py').write_text(readme_query(), encoding='utf-8')
     lines = elsewhere('run', str(tmp_path / 'query.py')).splitlines()
