@@ -1,11 +1,13 @@
-"""Draw the figures of `gallery.md` and print its table, from the archive of the campaign `laptop`.
+"""Draw the figures of `gallery.md` and print its tables of costs, from the archives of its runs.
 
-python docs/make_gallery.py examples/gallery.aiida [FOLDER]
+python docs/make_gallery.py examples/gallery.aiida [FOLDER]         the campaign `laptop`
+python docs/make_gallery.py examples/gallery_more.aiida [FOLDER]    runs that take an hour each, classical potentials
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +239,109 @@ def draw_mobility(points: dict[str, WorkChainNode], folder: Path) -> None:
     save(figure, folder, 'mobility')
 
 
+def alone(verb: str, **where: Any) -> WorkChainNode:
+    """The run of a verb that no campaign called and whose inputs hold these settings, as `input__key=value`."""
+    called = QueryBuilder().append(WorkChainNode, tag='campaign')
+    called.append(WorkChainNode, with_incoming='campaign', project='uuid')
+    filters: dict[str, Any] = {'process_type': {'like': f'%liheal.{verb}'}, 'uuid': {'!in': called.all(flat=True)}}
+    found = QueryBuilder().append(WorkChainNode, filters=filters).all(flat=True)
+    fitting = []
+    for node in found:
+        held = [node.inputs[path.split('__')[0]].get_dict().get(path.split('__')[1]) for path in where]
+        if held == list(where.values()):
+            fitting.append(node)
+    (run,) = fitting
+    return run
+
+
+def draw_recovery(runs: dict[str, WorkChainNode], folder: Path) -> None:
+    """Void volume, share of bcc and energy of the crystal that lacks a whole layer, and its first and last frame."""
+    node = runs['recovery']
+    series, snapshots = series_of(node), node.outputs.analysis.snapshots
+    figure, axes = plt.subplot_mosaic(
+        [['void', 'first'], ['bcc', 'last'], ['energy', 'last']],
+        figsize=(6.2, 5.0),
+        width_ratios=[1.6, 1],
+        height_ratios=[1, 1, 1],
+        layout='constrained',
+    )
+    time = series['time_ps']
+    axes['void'].plot(time, series['void_volume_A3'], color=COLOURS[0], lw=1.2)
+    axes['void'].set_ylabel('void volume (Å³)')
+    axes['bcc'].plot(time, series['bcc_share_averaged'], color=COLOURS[0], lw=1.2)
+    axes['bcc'].set_ylabel('share of bcc (a-CNA)')
+    axes['bcc'].set_ylim(0, 1.05)
+    heated = time > node.inputs.settings['heating_ps']
+    energy = 1000 * series['potential_energy_eV_per_atom'][heated]
+    energy -= energy[:4].mean()
+    axes['energy'].plot(time[heated], energy, color='grey', lw=0.4)
+    axes['energy'].plot(time[heated], smooth(energy, 5), color=COLOURS[0], lw=1.2)
+    axes['energy'].set_ylabel('energy since heating\n(meV/atom)')
+    axes['energy'].set_xlabel('time (ps)')
+    for name in ('void', 'bcc', 'energy'):
+        axes[name].set_xlim(0, time[-1])
+    for which, moment in (('first', time[0]), ('last', time[-1])):
+        positions = snapshots.get_array(f'{which}_position_A')
+        behind = positions[:, 1] > snapshots.get_array(f'{which}_cell_A')[1, 1] / 2
+        draw_circles(axes[which], positions[behind], by_structure(snapshots, which)[behind])
+        axes[which].set_xlim(-2, 30)
+        axes[which].set_ylim(-2, 30)
+        axes[which].set_title(f'{moment:g} ps, the half behind', fontsize=8)
+    scale_bar(axes['first'], 24)
+    save(figure, folder, 'recovery')
+
+
+def draw_melting(runs: dict[str, WorkChainNode], folder: Path) -> None:
+    """Share of solid atoms of a crystal half molten, against time."""
+    node = runs['melting_of_the_shipped']
+    courses = node.outputs.courses['r000']
+    figure, panel = plt.subplots(figsize=(4.2, 2.6), layout='constrained')
+    for number, run in enumerate(node.outputs.summary['runs']):
+        time, share = (courses.get_array(f'run_{number:03d}_{name}') for name in ('time_ps', 'solid_share'))
+        label = f'{run["temperature_K"]:g} K: {run["verdict"]}'
+        panel.plot(time, share, ls=LINES[number], color=COLOURS[number], lw=1.2, label=label)
+    panel.set_ylim(0, 1.02)
+    panel.set_xlabel('time (ps)')
+    panel.set_ylabel('share of solid atoms')
+    panel.legend()
+    save(figure, folder, 'melting')
+
+
+def draw_slides(runs: dict[str, WorkChainNode], folder: Path) -> None:
+    """Distance from the bottom of an atom on a slope, for each seed."""
+    node = runs['slides']
+    course = node.outputs.slide.course
+    figure, panel = plt.subplots(figsize=(4.2, 2.6), layout='constrained')
+    styles = [(colour, line) for line in ('-', '--') for colour in (*COLOURS, 'black')]
+    for number, distance in enumerate(course.get_array('distance_A')):
+        colour, line = styles[number]
+        panel.plot(course.get_array('time_ps'), distance, color=colour, ls=line, lw=0.8)
+    panel.axhline(node.inputs.reach_A.value, color='grey', ls=':', lw=1)
+    panel.set_ylim(0, None)
+    panel.set_xlabel('time (ps)')
+    panel.set_ylabel('distance from the bottom (Å)')
+    save(figure, folder, 'slides')
+
+
 def main(archive: str, folder: str | Path = IMAGES) -> None:
-    """Draw all figures and print the table."""
+    """Draw all figures of an archive and print its table."""
     load_profile(SqliteZipBackend.create_profile(archive))
     campaign = QueryBuilder().append(WorkChainNode, filters={'process_type': {'like': '%liheal.campaign'}}).one()[0]
-    points = points_of(campaign)
-    print(cost_table(points))
-    for draw in (draw_voids, draw_surfaces, draw_valleys, draw_dendrites, draw_mobility):
-        draw(points, Path(folder))
+    runs = points_of(campaign)
+    draws: tuple[Callable[[dict[str, WorkChainNode], Path], None], ...]
+    if campaign.inputs.campaign.get_dict().get('potential') == 'builtin':
+        draws = (draw_voids, draw_surfaces, draw_valleys, draw_dendrites, draw_mobility)
+    else:
+        runs |= {
+            'recovery': alone('heal', crystal__shape='void'),
+            'pair': alone('heal', crystal__shape='dendrites'),
+            'slides': alone('valley'),
+            'melting_of_the_shipped': alone('melt'),
+        }
+        draws = (draw_recovery, draw_melting, draw_slides)
+    print(cost_table(runs))
+    for draw in draws:
+        draw(runs, Path(folder))
 
 
 if __name__ == '__main__':
