@@ -56,6 +56,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.analysis.validation import Limit, PropertyReference, ReferenceValue
     from aiida_liheal.calculations.dp_settings import DpTrainSettings
     from aiida_liheal.calculations.lammps import JobSettings
+    from aiida_liheal.engines.ase.calculation import AseSettings
     from aiida_liheal.engines.gpaw.calculation import GpawSettings
     from aiida_liheal.engines.vasp.settings import VaspSettings
     from aiida_liheal.lammps.kinds import (
@@ -78,6 +79,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
     from aiida_liheal.structures.dendrites import DendriteSettings
     from aiida_liheal.structures.perturb import PerturbSettings
+    from aiida_liheal.structures.quality import QualityRules
     from aiida_liheal.structures.reference import ReferenceSettings
     from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
     from aiida_liheal.workchains.melt import CrystalSettings, SearchSettings
@@ -85,6 +87,8 @@ def models() -> dict[type[BaseModel], str]:
 
     return {
         GpawSettings: '`gpaw.settings` of `liheal.label`; `settings` of `liheal.gpaw`',
+        AseSettings: '`ase.settings` of `liheal.label`; `settings` of `liheal.ase`',
+        QualityRules: '`quality` of `liheal.label`',
         VaspSettings: '`vasp.settings` of `liheal.label`; `settings` of `liheal.vasp`',
         DpTrainSettings: '`settings` of `liheal.train` (without `seed`) and of `liheal.dp_train`',
         SystemStage: 'for each system in `stage` of `liheal.explore`',

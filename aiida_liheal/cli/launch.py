@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,13 @@ __all__ = ('launch',)
 _LEARN_JOBS = ('label', 'train', 'explore')
 
 
+#: Names of the engines, those of other packages too; the engines themselves take long to import.
+_ENGINES = sorted({entry.name for entry in entry_points(group='aiida_liheal.engines')})
+engine_option = click.option(
+    '--engine', type=click.Choice(_ENGINES), default='gpaw', show_default=True, help='What computes the labels.'
+)
+
+
 @click.group('launch', cls=VerdiCommandGroup)
 def launch() -> None:
     """Launch a verb.
@@ -55,12 +63,17 @@ def launch() -> None:
 
 @launch.command('label')
 @click.option('--frames', required=True, metavar='PK', help='The structures to label: a shard of frames.')
-@common_options(['gpaw'])
+@engine_option
+@common_options([], optional_codes=_ENGINES)
 def label(
     frames: str,
+    engine: str,
     common: Common,
 ) -> None:
-    """Label frames: energies, forces and virials by DFT."""
+    """Label frames: energies, forces and virials by DFT, in batches.
+
+    The code is that of the engine: gpaw@localhost, or --code vasp=LABEL for --engine vasp.
+    """
     from aiida_liheal.data.frames import FramesData
     from aiida_liheal.workchains.label import LabelWorkChain
 
@@ -68,17 +81,24 @@ def label(
     builder = checked_builder(
         'label',
         lambda: LabelWorkChain.get_builder_from_protocol(
-            common.codes['gpaw'], shard, common.protocol, common.overrides, common.options
+            _code_of(engine, common), shard, common.protocol, common.overrides, common.options, engine
         ),
     )
     n_jobs = math.ceil(len(shard) / builder.batch_size.value)
     plan = [
-        *code_rows(common.codes),
+        *code_rows({engine: _code_of(engine, common)}),
         ('jobs', str(n_jobs), f'at most {builder.batch_size.value} frames each'),
         ('labels', str(len(shard)), f'{_atoms(shard)} atoms a frame'),
-        *settings_rows(builder.gpaw.settings),
+        *settings_rows(builder[engine].settings),
     ]
     show_or_start(builder, plan, common)
+
+
+def _code_of(engine: str, common: Common) -> Any:
+    """The code of an engine; fails if there is none."""
+    if engine not in common.codes:
+        fail(f'there is no code {engine}@localhost; name the one of the engine with --code {engine}=LABEL')
+    return common.codes[engine]
 
 
 @launch.command('train')
@@ -198,13 +218,15 @@ def explore(
 @click.option('--frames', multiple=True, metavar='[NAME=]PK', help='Labelled frames to train on from the start.')
 @seed_option
 @potential_option
-@common_options(['gpaw', 'dp', 'lmp'], _LEARN_JOBS)
+@engine_option
+@common_options(['dp', 'lmp'], _LEARN_JOBS, optional_codes=_ENGINES)
 def learn(
     structures: tuple[str, ...],
     to_label: tuple[str, ...],
     frames: tuple[str, ...],
     seed: int,
     potentials: tuple[str, ...],
+    engine: str,
     common: Common,
 ) -> None:
     """Learn actively: label, train, explore, choose, label again."""
@@ -215,10 +237,11 @@ def learn(
     first = load_named(to_label, FramesData, 'to-label')
     shards = load_named(frames, FramesData, 'frames')
     members = load_potentials(potentials)
+    codes = {**{name: common.codes[name] for name in ('dp', 'lmp')}, engine: _code_of(engine, common)}
     builder = checked_builder(
         'learn',
         lambda: LearnWorkChain.get_builder_from_protocol(
-            common.codes,
+            codes,
             starts,
             first or None,
             shards or None,
@@ -227,6 +250,7 @@ def learn(
             common.protocol,
             common.overrides,
             {job: options_of(common.options, job, _LEARN_JOBS) for job in _LEARN_JOBS},
+            engine,
         ),
     )
     n_rounds = builder.n_rounds.value
@@ -235,7 +259,7 @@ def learn(
     n_members = builder.train.n_members.value
     steps = builder.train.settings.get_dict()['n_steps']
     plan = [
-        *code_rows(common.codes),
+        *code_rows(codes),
         ('rounds', f'≤ {n_rounds}', 'fewer if the committee agrees before'),
         ('labels', f'≤ {n_first + (n_rounds - 1) * per_round}', f'{n_first} first, then at most {per_round} a round'),
         ('trainings', f'≤ {n_rounds * n_members}', f'{n_members} members a round, {steps} steps each'),

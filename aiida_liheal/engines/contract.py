@@ -60,10 +60,11 @@ class Engine:
     prepare : callable
         `prepare(inputs, frames)`: the inputs of the job that follow from the `further` keys. Raises ValueError.
     alone : type of WorkChain, optional
-        Labels, one by one and with more care, frames that a batch dropped. It takes what the job takes of the same
-        name, `frames` (those of the batch), `summary` (of the batch), `max_frames` (`Int`) and whatever else is its
-        own, which `prepare_alone(inputs, frames)` makes; it gives `frames` and `summary` as the job does, of the
-        frames that it tried.
+        Labels, one by one and with more care, frames that a batch dropped. It takes `frames` (those of the batch),
+        `summary` (of the batch), `max_frames` (`Int`), `options` (`Dict`: `metadata.options` of its jobs), of `code`,
+        `settings` and the job's other inputs those that it has, by the same names, and whatever else is its own,
+        which `prepare_alone(inputs, frames)` makes. It gives `frames` and `summary` as the job does, of the frames
+        that it tried; their indices are in `tried` of the summary, and each one dropped has its `job` (UUID).
     prepare_alone : callable
         `prepare_alone(inputs, frames)`: the inputs of `alone` that the job has not.
     """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_liheal.structures.frames import Frames
 
-__all__ = ('HasLabels', 'label_frames', 'labels_to_arrays')
+__all__ = ('HasLabels', 'label_frames', 'labels_to_arrays', 'summarise_batch')
 
 
 class HasLabels(Protocol):
@@ -61,3 +61,23 @@ def label_frames(given: Frames, labels: Mapping[str, NDArray]) -> Frames:
         virials=labels['virials'],
         extra={**chosen.extra, 'source_index': source},
     )
+
+
+def summarise_batch(engine: str, status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a batch from the runner's `status.json`."""
+    frames = status['frames']
+    made = [frame for frame in frames if frame['status'] == 'converged']
+    seconds = [frame['seconds'] for frame in made]
+    return {
+        'engine': engine,
+        'n_given': status['n_given'],
+        'n_made': len(made),
+        'n_dropped': len(frames) - len(made),
+        'n_not_tried': status['n_given'] - len(frames),
+        'dropped': [{'index': f['index'], 'cause': f['cause']} for f in frames if f['status'] != 'converged'],
+        'frames': frames,
+        'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
+        'wall_s': status['wall_s'],
+        'versions': status['versions'],
+        'settings': settings,
+    }

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, if_, while_
 from aiida.orm import Code, Dict, Float, Int, Str
 
+from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines import Engine, engines
 from aiida_liheal.engines import engine as find_engine
+from aiida_liheal.structures.quality import QualityRules, find_exclusions
 from aiida_liheal.workchains.ports import add_max_at_once, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
-__all__ = ('LabelWorkChain', 'split_frames', 'summarise_labels')
+__all__ = ('LabelWorkChain', 'leave_out', 'split_frames', 'summarise_labels')
 
 
 def allowed_number(share: float, n_given: int) -> int:
@@ -38,18 +40,76 @@ def split_frames(frames: FramesData, batch_size: Int) -> dict[str, FramesData]:
 
 
 @calcfunction
-def summarise_labels(**summaries: Dict) -> Dict:
-    """The summaries of all batches as one: counts, each dropped frame with its batch and cause, seconds, versions."""
-    parts = {name: node.get_dict() for name, node in sorted(summaries.items())}
-    totals = {key: sum(p[key] for p in parts.values()) for key in ('n_given', 'n_made', 'n_dropped', 'n_not_tried')}
-    seconds = sum(p['seconds_per_frame'] * p['n_made'] for p in parts.values() if p['n_made'])
-    first = next(iter(parts.values()))
+def leave_out(frames: FramesData, quality: Dict) -> dict[str, FramesData | Dict]:
+    """A labelled shard without the frames that break a rule.
+
+    Returns
+    -------
+    dict
+        `frames`: those that are left, if any; `source_index` is the index in the shard given here. `excluded`: `index`
+        and `cause` of the others, the index that of the shard given to the job that labelled them.
+    """
+    import numpy as np
+
+    content = frames.get_frames()
+    found = find_exclusions(content, QualityRules.read(quality.get_dict()))
+    source = content.extra['source_index']
+    kept = np.setdiff1d(np.arange(len(content)), [exclusion.index for exclusion in found])
+    told = [{'index': int(source[exclusion.index]), 'cause': exclusion.cause} for exclusion in found]
+    nodes: dict[str, FramesData | Dict] = {'excluded': Dict({'excluded': told})}
+    if len(kept):
+        rest = content.select(kept)
+        rest.extra['source_index'] = kept
+        nodes['frames'] = FramesData(rest, domain=frames.domain)
+    return nodes
+
+
+@calcfunction
+def summarise_labels(**parts: Dict) -> Dict:
+    """What became of all frames: counts, each dropped frame with its batch, cause and job, seconds, versions.
+
+    Parameters
+    ----------
+    parts : Dict
+        By batch (`b000`) the summary of its job; `b000_alone` that of the frames of it that went alone; `b000_left_out`
+        and `b000_alone_left_out` those that broke a rule.
+    """
+    contents = {name: node.get_dict() for name, node in parts.items()}
+    batches = {name: contents[name] for name in sorted(contents) if '_' not in name}
+    dropped, n_alone, seconds = [], 0, 0.0
+    for name, batch in batches.items():
+        job = parts[name].creator.uuid
+        gone = {entry['index']: {**entry, 'job': job} for entry in batch['dropped']}
+        alone = contents.get(f'{name}_alone')
+        if alone is not None:
+            again = {entry['index']: entry for entry in alone['dropped']}
+            n_alone += len(alone['tried'])
+            for index in alone['tried']:
+                before = gone.pop(index)
+                if index in again:
+                    cause = f'{before["cause"]}; {again[index]["cause"]}'
+                    gone[index] = {'index': index, 'cause': cause, 'job': again[index]['job']}
+        jobs = dict.fromkeys((entry['index'] for entry in batch['dropped']), job)
+        jobs |= {int(index): uuid for index, uuid in alone['jobs'].items()} if alone is not None else {}
+        for part in ('left_out', 'alone_left_out'):
+            for entry in contents.get(f'{name}_{part}', {'excluded': []})['excluded']:
+                gone[entry['index']] = {**entry, 'job': jobs.get(entry['index'], job)}
+        dropped += [{'batch': name, **gone[index]} for index in sorted(gone)]
+        if batch['n_made']:
+            seconds += batch['seconds_per_frame'] * batch['n_made']
+    n_labelled = sum(batch['n_made'] for batch in batches.values())
+    n_given, n_not_tried = (sum(batch[key] for batch in batches.values()) for key in ('n_given', 'n_not_tried'))
+    first = next(iter(batches.values()))
     return Dict(
         {
             'engine': first['engine'],
-            **totals,
-            'dropped': [{'batch': name, **dropped} for name, part in parts.items() for dropped in part['dropped']],
-            'seconds_per_frame': seconds / totals['n_made'] if totals['n_made'] else None,
+            'n_given': n_given,
+            'n_made': n_given - n_not_tried - len(dropped),
+            'n_dropped': len(dropped),
+            'n_not_tried': n_not_tried,
+            'n_alone': n_alone,
+            'dropped': dropped,
+            'seconds_per_frame': seconds / n_labelled if n_labelled else None,
             'versions': first['versions'],
             'settings': first['settings'],
         }
@@ -57,7 +117,11 @@ def summarise_labels(**summaries: Dict) -> Dict:
 
 
 class LabelWorkChain(ProtocolMixin, WorkChain):
-    """Label frames in batches, one job a batch; go on with interrupted ones; leave out what does not converge."""
+    """Label frames in batches, one job a batch, by the engine chosen.
+
+    Interrupted batches go on where they ended. What a batch drops is tried alone, if the engine has a way to do that.
+    What does not converge, or breaks a rule of quality, is left out and told with frame, cause and job.
+    """
 
     _protocol_name = 'label'
 
@@ -76,6 +140,17 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
                     'help': f'Inputs of the {name} job: its code ({found.code}), settings and options.',
                 },
             )
+            if found.alone is not None:
+                spec.expose_inputs(
+                    found.alone,
+                    namespace=f'{name}_alone',
+                    exclude=('frames', 'summary', 'max_frames', 'metadata', *cls._shared_inputs(found)),
+                    namespace_options={
+                        'required': False,
+                        'populate_defaults': False,
+                        'help': f'Inputs of {name} for frames that go alone, beside those that its job has.',
+                    },
+                )
         spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
         spec.input(
             'engine',
@@ -110,10 +185,26 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             validator=whole_number('max_iterations'),
             help='Most jobs that one batch gets, the first one included, when they are interrupted.',
         )
+        spec.input(
+            'max_alone',
+            valid_type=Int,
+            default=lambda: Int(0),
+            validator=whole_number('max_alone', 0),
+            help='Most frames of all batches together that go alone after their batch dropped them, with the error '
+            'handlers of the engine, if it has any; 0: none.',
+        )
+        spec.input(
+            'quality',
+            valid_type=Dict,
+            default=lambda: Dict(QualityRules.read({}).model_dump(mode='json')),
+            validator=settings_validator(QualityRules),
+            help='Rules that a labelled frame has to keep (see `QualityRules`); what breaks one is left out and told.',
+        )
         spec.inputs.validator = cls._validate_inputs
         spec.outline(
             cls.setup,
             while_(cls.has_batches_left)(cls.submit_batches, cls.inspect_batches),
+            if_(cls.has_frames_to_try_alone)(cls.submit_alone),
             cls.results,
         )
         spec.output_namespace(
@@ -121,13 +212,15 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             valid_type=FramesData,
             dynamic=True,
             required=False,
-            help='The labelled frames, a shard a batch: b000, b001, …; energies eV, forces eV/Å, virials eV.',
+            help='The labelled frames, a shard a batch: b000, b001, …, and b000_alone, … of those that went alone; '
+            'energies eV, forces eV/Å, virials eV.',
         )
         spec.output(
             'summary',
             valid_type=Dict,
             required=False,
-            help='Frames given, made, dropped (with batch, index in the batch, cause) and not tried; seconds a frame.',
+            help='Frames given, made, dropped (with batch, index in the batch, cause, UUID of the job) and not tried; '
+            'seconds a frame.',
         )
         spec.exit_code(
             310,
@@ -151,6 +244,14 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         )
 
     @staticmethod
+    def _shared_inputs(found: Engine) -> tuple[str, ...]:
+        """Inputs that the job of an engine and its way for single frames both have."""
+        if found.alone is None:
+            return ()
+        own = ('frames', 'metadata', 'parent_folder')
+        return tuple(name for name in found.alone.spec().inputs if name in found.job.spec().inputs and name not in own)
+
+    @staticmethod
     def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
         name = inputs['engine'].value if 'engine' in inputs else 'gpaw'
         if name not in engines() or 'frames' not in inputs:
@@ -159,6 +260,11 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         missing = [port for port in ('code', 'settings') if port not in given]
         if missing:
             return f'engine is {name!r}, but {" and ".join(f"{name}.{port}" for port in missing)} is not given'
+        alone = f'{name}_alone'
+        if 'max_alone' in inputs and inputs['max_alone'].value and find_engine(name).alone and not inputs.get(alone):
+            return (
+                f'max_alone is {inputs["max_alone"].value}, but {alone} is not given; give its inputs, or max_alone 0'
+            )
         return find_engine(name).explain_batch(inputs['frames'], given['settings'])
 
     @classmethod
@@ -193,8 +299,8 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         protocol : str, optional
             `fast`, `balanced` or `paper`.
         overrides : dict, optional
-            Laid over the protocol: `batch_size`, `max_at_once`, `allowed_failures`, `max_iterations`, and by the name
-            of the engine its `settings` and what else its part of the protocol has.
+            Laid over the protocol: `batch_size`, `max_at_once`, `allowed_failures`, `max_iterations`, `max_alone`,
+            `quality`, and by the name of the engine its `settings` and what else its part of the protocol has.
         options : dict, optional
             `metadata.options` of each job.
         engine : str
@@ -231,6 +337,13 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         for port, value in chosen.prepare(own, frames).items():
             builder[engine][port] = value
         set_options(builder[engine], options)
+        builder.quality = Dict(QualityRules.read(inputs['quality']).model_dump(mode='json'))
+        builder.max_alone = Int(inputs['max_alone'] if chosen.alone is not None else 0)
+        if chosen.alone is not None and inputs['max_alone']:
+            resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
+            builder[f'{engine}_alone'].options = Dict({'resources': resources, **(options or {})})
+            for port, value in chosen.prepare_alone(own, frames).items():
+                builder[f'{engine}_alone'][port] = value
         return builder
 
     @property
@@ -283,18 +396,69 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             else:
                 self.ctx.ended[name] = job
 
+    def has_frames_to_try_alone(self) -> bool:
+        """Whether batches dropped frames, and the engine has a way to try them alone."""
+        if self.engine.alone is None or not self.inputs.max_alone.value:
+            return False
+        return any(job.outputs.summary['n_dropped'] for job in self.ctx.ended.values() if 'summary' in job.outputs)
+
+    def submit_alone(self) -> Any:
+        """Submit the frames that batches dropped, a process a batch, at most `max_alone` frames in all."""
+        engine, left = self.engine, self.inputs.max_alone.value
+        assert engine.alone is not None  # noqa: S101  for mypy: the outline asked
+        namespace = f'{engine.name}_alone'
+        given = self.exposed_inputs(engine.job, engine.name)
+        shared = {name: given[name] for name in self._shared_inputs(engine) if name in given}
+        own = self.exposed_inputs(engine.alone, namespace, agglomerate=False)
+        awaited = {}
+        for name, job in sorted(self.ctx.ended.items()):
+            n = min(left, job.outputs.summary['n_dropped']) if 'summary' in job.outputs else 0
+            if not n:
+                continue
+            left -= n
+            process = self.submit(
+                engine.alone,
+                **shared,
+                **own,
+                frames=self.ctx.shards[name],
+                summary=job.outputs.summary,
+                max_frames=Int(n),
+                metadata={'call_link_label': f'{name}_alone'},
+            )
+            self.report(f'{name}: {n} frames that it dropped go alone: {process.process_label}<{process.pk}>')
+            awaited[f'alone.{name}'] = process
+        return ToContext(**awaited)
+
+    def judge(self, name: str, shard: FramesData) -> dict[str, Dict]:
+        """Attach a labelled shard without what breaks a rule; for `summarise_labels`, what was left out."""
+        # nothing is copied where nothing is left out
+        if not find_exclusions(shard.get_frames(), QualityRules.read(self.inputs.quality.get_dict())):
+            self.out(f'frames.{name}', shard)
+            return {}
+        rest = leave_out(shard, self.inputs.quality)
+        if 'frames' in rest:
+            self.out(f'frames.{name}', rest['frames'])
+        self.report(f'{name}: {len(rest["excluded"]["excluded"])} frames break a rule of quality and are left out')
+        return {f'{name}_left_out': rest['excluded']}
+
     def results(self) -> ExitCode | None:
         """Attach the shards and the common summary; say if too much is missing."""
         codes = self.exit_codes
-        known = {name: job for name, job in sorted(self.ctx.ended.items()) if 'summary' in job.outputs}
-        for name, job in known.items():
-            if 'frames' in job.outputs:
-                self.out(f'frames.{name}', job.outputs.frames)
-        if known:
-            node = summarise_labels(**{name: job.outputs.summary for name, job in known.items()})
+        jobs = {name: job for name, job in sorted(self.ctx.ended.items()) if 'summary' in job.outputs}
+        alone = {f'{name}_alone': process for name, process in sorted(self.ctx.get('alone', {}).items())}
+        parts = {}
+        for name, process in {**jobs, **alone}.items():
+            if 'summary' not in process.outputs:
+                self.report(f'{name}: {process.process_label}<{process.pk}> left no summary: {process.exit_message}')
+                continue
+            parts[name] = process.outputs.summary
+            if 'frames' in process.outputs:
+                parts |= self.judge(name, process.outputs.frames)
+        if parts:
+            node = summarise_labels(**parts)
             self.out('summary', node)
-        process = self.engine.job.exit_codes
-        told = (0, process.ERROR_INTERRUPTED.status, process.ERROR_NOTHING_CONVERGED.status)
+        known = self.engine.job.exit_codes
+        told = (0, known.ERROR_INTERRUPTED.status, known.ERROR_NOTHING_CONVERGED.status)
         failed = {name: job for name, job in sorted(self.ctx.ended.items()) if job.exit_status not in told}
         if failed:
             causes = '; '.join(

@@ -203,13 +203,14 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
         protocol: str | None = None,
         overrides: dict[str, Any] | None = None,
         options: dict[str, dict[str, Any]] | None = None,
+        engine: str = 'gpaw',
     ) -> ProcessBuilder:
         """A builder with the settings of a protocol.
 
         Parameters
         ----------
         codes : mapping of str to Code
-            `gpaw`, `dp` and `lmp`.
+            `dp`, `lmp`, and that of the engine by its name, such as `gpaw`.
         structures : mapping of str to FramesData
             Starts of the exploration by system.
         to_label : mapping of str to FramesData, optional
@@ -227,6 +228,8 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             the overrides of those verbs.
         options : dict of dict, optional
             `metadata.options` of the jobs of `label`, `train` and `explore`.
+        engine : str
+            What computes the labels.
 
         Raises
         ------
@@ -240,7 +243,12 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             raise ValueError('neither to_label nor frames given: there is nothing to train on')
         some = next(iter((to_label or frames or {}).values()))
         label = LabelWorkChain.get_builder_from_protocol(
-            codes['gpaw'], some, protocol=protocol, overrides=inputs['label'], options=options.get('label')
+            codes[engine],
+            some,
+            protocol=protocol,
+            overrides=inputs['label'],
+            options=options.get('label'),
+            engine=engine,
         )
         train = TrainWorkChain.get_builder_from_protocol(
             codes['dp'],

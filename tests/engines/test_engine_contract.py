@@ -30,7 +30,7 @@ def test_alone(name):
         assert found.prepare_alone({}, None) == {}
         return
     spec = found.alone.spec()
-    assert {'frames', 'summary', 'max_frames'} <= set(spec.inputs)
+    assert {'frames', 'summary', 'max_frames', 'options'} <= set(spec.inputs)
     assert {'frames', 'summary'} <= set(spec.outputs)
     assert not spec.outputs['frames'].required
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import vasp_stand_in
 from aiida.engine import run_get_node
-from aiida.orm import CalcJobNode, Dict, InstalledCode, QueryBuilder
+from aiida.orm import CalcJobNode, Dict, InstalledCode, Int, QueryBuilder, load_node
 from conftest import SECRET
 
 from aiida_liheal.data.frames import FramesData
@@ -151,6 +151,63 @@ def test_nodes_grow_with_batches_not_frames(job):
         after = QueryBuilder().append(CalcJobNode).count(), QueryBuilder().append(FramesData).count()
         counts.append((after[0] - before[0], after[1] - before[1]))
     assert counts[0] == counts[1] == (1, 2)
+
+
+def test_frames_that_fail_go_alone(label, stand_in, cells):
+    """A frame that its batch drops is labelled by `VaspWorkChain`, the same as the batch would have."""
+    stand_in.ask(f00001='unconverged')
+    outputs, node = run_get_node(label(3))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs['frames']['b000'].get_frames().extra['source_index'].tolist() == [0, 2]
+    alone = outputs['frames']['b000_alone'].get_frames()
+    assert alone.extra['source_index'].tolist() == [1]
+    atoms = cells(3)[1]
+    energy, forces, stress = vasp_stand_in.morse(atoms.cell.array.tolist(), atoms.get_scaled_positions().tolist())
+    assert alone.energies[0] == pytest.approx(energy, abs=1e-6)
+    assert np.abs(alone.forces - forces).max() < 1e-6
+    assert np.abs(alone.virials[0] - atoms.get_volume() * 6.241509e-4 * np.array(stress)).max() < 1e-5
+    summary = outputs['summary'].get_dict()
+    assert (summary['n_made'], summary['n_dropped'], summary['n_alone']) == (3, 0, 1)
+    for child in node.called_descendants:
+        if isinstance(child, CalcJobNode):
+            assert 'POTCAR' not in child.outputs.retrieved.base.repository.list_object_names()
+
+
+def test_what_fails_alone_too_is_told_and_left_out(label, stand_in):
+    """With both causes and the job that failed last; more than `max_alone` frames are not tried."""
+    stand_in.ask(f00000='', **{'*': 'killed'})
+    overrides = {'max_alone': 1, 'allowed_failures': 1.0}
+    builder = label(3, **overrides)
+    builder.vasp_alone.max_iterations = Int(1)
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert list(outputs['frames']) == ['b000']
+    summary = outputs['summary'].get_dict()
+    assert (summary['n_made'], summary['n_dropped'], summary['n_alone']) == (1, 2, 1)
+    first, second = summary['dropped']
+    assert (first['index'], second['index']) == (1, 2)
+    assert 'signal 9' in first['cause']
+    assert 'alone, VaspWorkChain' in first['cause']
+    assert load_node(first['job']).process_label == 'VaspWorkChain'
+    assert load_node(second['job']).process_label == 'VaspBatchCalculation'
+
+
+def test_frames_that_break_a_rule_are_left_out(label, cells):
+    """They stay in the shard of the job, are not in the output, and are told with rule and job."""
+    images = cells(3)
+    images[1].positions[1] = images[1].positions[0] + [1.3, 0, 0]
+    builder = label(images, quality={'max_force_eV_per_A': 5.0})
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert len(outputs['frames']['b000']) == 2
+    (job,) = (child for child in node.called if isinstance(child, CalcJobNode))
+    assert len(job.outputs.frames) == 3
+    summary = outputs['summary'].get_dict()
+    assert (summary['n_given'], summary['n_made'], summary['n_dropped']) == (3, 2, 1)
+    (dropped,) = summary['dropped']
+    assert dropped['index'] == 1
+    assert dropped['job'] == job.uuid
+    assert 'max_force_eV_per_A' in dropped['cause']
 
 
 def test_vasp_that_does_not_start(label, aiida_localhost, tmp_path):

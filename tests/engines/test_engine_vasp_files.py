@@ -186,7 +186,7 @@ def test_what_gives_no_labels(mixed):
         ((re.sub(r'(name="forces" >\s*<v>)[^<]*', r'\1 ******** 0.1 0.1 ', vasprun), outcar), mixed, 'cannot be read'),
         (run(mixed, converged=False), mixed, 'not self-consistent after 100 steps'),
         (run(mixed, stress=None), mixed, 'no stress'),
-        (run(mixed, force=float('nan')), mixed, 'forces of VASP is not finite'),
+        (run(mixed, force=float('nan')), mixed, '1 numbers of the forces are not finite'),
         (run(mixed, n_atoms=3), mixed, 'of 3 atoms, the frame has 4'),
         ((vasprun, outcar), mixed[:3], 'of 4 atoms, the frame has 3'),
         ((vasprun, outcar), moved, 'other positions'),

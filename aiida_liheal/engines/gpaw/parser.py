@@ -15,29 +15,9 @@ from aiida.parsers import Parser
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines.gpaw.calculation import GpawCalculation
 from aiida_liheal.parsers.common import read_text
-from aiida_liheal.structures.labels import label_frames
+from aiida_liheal.structures.labels import label_frames, summarise_batch
 
-__all__ = ('GpawParser', 'summarise')
-
-
-def summarise(status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The summary of a batch from the runner's `status.json`."""
-    frames = status['frames']
-    made = [frame for frame in frames if frame['status'] == 'converged']
-    seconds = [frame['seconds'] for frame in made]
-    return {
-        'engine': 'gpaw',
-        'n_given': status['n_given'],
-        'n_made': len(made),
-        'n_dropped': len(frames) - len(made),
-        'n_not_tried': status['n_given'] - len(frames),
-        'dropped': [{'index': f['index'], 'cause': f['cause']} for f in frames if f['status'] != 'converged'],
-        'frames': frames,
-        'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
-        'wall_s': status['wall_s'],
-        'versions': status['versions'],
-        'settings': settings,
-    }
+__all__ = ('GpawParser',)
 
 
 class GpawParser(Parser):
@@ -48,7 +28,7 @@ class GpawParser(Parser):
         codes = self.exit_codes
         try:
             status = json.loads(read_text(self.retrieved, GpawCalculation.STATUS))
-            summary = summarise(status, self.node.inputs.settings.get_dict())
+            summary = summarise_batch('gpaw', status, self.node.inputs.settings.get_dict())
         except (ValueError, KeyError) as error:
             return codes.ERROR_NO_OUTPUT.format(name=GpawCalculation.STATUS, cause=self._last_line() or error)
         self.out('summary', Dict(summary))

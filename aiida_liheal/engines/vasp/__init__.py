@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiida_liheal.engines.contract import Engine
+from aiida_liheal.engines.vasp.alone import VaspAloneWorkChain, family_of
 from aiida_liheal.engines.vasp.calculation import VaspBatchCalculation
 from aiida_liheal.engines.vasp.family import FURTHER, potentials_of
 from aiida_liheal.engines.vasp.settings import VaspSettings
@@ -19,4 +20,6 @@ ENGINE = Engine(
     code='VASP, as for aiida-vasp',
     further=FURTHER,
     prepare=potentials_of,
+    alone=VaspAloneWorkChain,
+    prepare_alone=family_of,
 )

@@ -15,6 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from aiida_liheal.engines.vasp.settings import order_by_element
+from aiida_liheal.structures.quality import name_not_finite
 
 __all__ = ('Labels', 'RunError', 'read_run', 'vasp_version')
 
@@ -82,15 +83,15 @@ def read_run(vasprun: str | None, outcar: str | None, given: Atoms) -> Labels:
     check_same(given[order], found)
     results = found.calc.results if found.calc is not None else {}
     for name, text in (('free_energy', 'energy'), ('forces', 'forces'), ('stress', 'stress')):
-        value = results.get(name)
-        if value is None:
+        if results.get(name) is None:
             raise RunError(f'vasprun.xml holds no {text}')
-        if not np.isfinite(value).all():
-            raise RunError(f'the {text} of VASP is not finite')
     forces = np.empty((len(given), 3))
     forces[order] = results['forces']
     # ASE's stress is VASP's with the other sign, in eV/Å^3
     virial = -given.get_volume() * voigt_6_to_full_3x3_stress(results['stress'])
+    problem = name_not_finite(results['free_energy'], forces, virial)
+    if problem is not None:
+        raise RunError(problem)
     return Labels(float(results['free_energy']), forces, virial, vasprun.count('<scstep>'))
 
 

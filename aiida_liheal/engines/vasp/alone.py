@@ -1,0 +1,247 @@
+"""Frames that a VASP batch dropped, one by one through `VaspWorkChain` of aiida-vasp with its error handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida.engine import ExitCode, ToContext, WorkChain, calcfunction
+from aiida.orm import AbstractCode, Dict, Int, KpointsData, Str, StructureData
+
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.vasp.calculation import frame_name
+from aiida_liheal.engines.vasp.family import need_aiida_vasp
+from aiida_liheal.engines.vasp.reading import Labels
+from aiida_liheal.engines.vasp.settings import VaspSettings, incar_tags, mesh_and_shift, order_by_element
+from aiida_liheal.structures.labels import label_frames, labels_to_arrays
+from aiida_liheal.structures.quality import name_not_finite
+
+__all__ = ('VaspAloneWorkChain', 'collect_alone', 'family_of', 'prepare_alone')
+
+#: 1 kB in eV/Å^3.
+KILOBAR = 6.241509074e-4
+#: Tags that an error handler must not change: with others, the labels would not fit together.
+SAME_TAGS = ('ENCUT', 'GGA', 'PREC', 'ISMEAR', 'SIGMA', 'EDIFF', 'ISPIN', 'LREAL')
+
+
+@calcfunction
+def prepare_alone(frames: FramesData, summary: Dict, settings: Dict, max_frames: Int) -> dict[str, Any]:
+    """Structure and k-points of each frame that a batch dropped, at most `max_frames`, atoms sorted by element."""
+    checked = VaspSettings.read(settings.get_dict())
+    content = frames.get_frames()
+    nodes: dict[str, Any] = {}
+    for dropped in summary.get_dict()['dropped'][: max_frames.value]:
+        atoms = content.to_atoms(dropped['index'])
+        atoms = atoms[order_by_element(atoms)]
+        atoms.calc = None
+        mesh, shift = mesh_and_shift(atoms, checked)
+        kpoints = KpointsData()
+        kpoints.set_kpoints_mesh(mesh, offset=shift)
+        name = frame_name(dropped['index'])
+        nodes[f'f{name}_structure'] = StructureData(ase=atoms)
+        nodes[f'f{name}_kpoints'] = kpoints
+    return nodes
+
+
+@calcfunction
+def collect_alone(frames: FramesData, settings: Dict, outcome: Dict, **misc: Dict) -> dict[str, Any]:
+    """The labels of the frames that went alone, as one shard and a summary.
+
+    Parameters
+    ----------
+    frames : FramesData
+        The frames of the batch.
+    settings : Dict
+        Settings of the batch.
+    outcome : Dict
+        For each frame that was tried, by its index as text: `job`, and `cause` if it failed.
+    misc : Dict
+        For each frame that did not fail, as `f00012`, the `misc` of its `VaspWorkChain`: free energy in eV, forces in
+        eV/Å, stress in kB and positive under compression.
+    """
+    content = frames.get_frames()
+    labels: dict[int, Labels] = {}
+    dropped, version = [], None
+    for key, told in sorted(outcome.get_dict().items(), key=lambda item: int(item[0])):
+        index, cause = int(key), told.get('cause')
+        if cause is None:
+            found = misc[f'f{frame_name(index)}'].get_dict()
+            atoms = content.to_atoms(index)
+            order = order_by_element(atoms)
+            forces = np.empty((len(atoms), 3))
+            forces[order] = np.array(found['forces'], dtype=float)
+            virial = atoms.get_volume() * KILOBAR * np.array(found['stress'], dtype=float)
+            energy = float(found['total_energies']['energy_free'])
+            cause = name_not_finite(energy, forces, virial)
+            version = version or found.get('version')
+            labels[index] = Labels(energy, forces, virial, 0)
+        if cause is not None:
+            labels.pop(index, None)
+            dropped.append({'index': index, 'cause': cause, 'job': told['job']})
+    tried = sorted(int(key) for key in outcome.get_dict())
+    nodes: dict[str, Any] = {
+        'summary': Dict(
+            {
+                'engine': 'vasp',
+                'n_given': len(tried),
+                'n_made': len(labels),
+                'n_dropped': len(dropped),
+                'n_not_tried': 0,
+                'tried': tried,
+                'dropped': dropped,
+                'jobs': {key: told['job'] for key, told in outcome.get_dict().items()},
+                'seconds_per_frame': None,
+                'versions': {'vasp': version},
+                'settings': settings.get_dict(),
+            }
+        )
+    }
+    if labels:
+        nodes['frames'] = FramesData(label_frames(content, labels_to_arrays(labels)), domain=frames.domain)
+    return nodes
+
+
+def family_of(inputs: Mapping[str, Any], frames: FramesData) -> dict[str, Any]:
+    """The inputs of the work chain that the job has not: the family and the full name of each potential in it."""
+    mapping = dict(inputs['potential_mapping'] or {})
+    return {
+        'potential_family': Str(inputs['potential_family']),
+        'potential_mapping': Dict({symbol: mapping.get(symbol, symbol) for symbol in frames.elements}),
+    }
+
+
+def _explain_family(node: Str, _: Any) -> str | None:
+    try:
+        need_aiida_vasp()
+    except ValueError as error:
+        return str(error)
+    from aiida_vasp.data.potcar import PotcarData
+
+    if PotcarData.get_potcar_group(node.value) is None:
+        return f'potential_family is {node.value!r}: there is no such family of potentials'
+    return None
+
+
+class VaspAloneWorkChain(WorkChain):
+    """Label frames that a batch dropped one by one, each by a `VaspWorkChain` with the error handlers of aiida-vasp."""
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        spec.input('code', valid_type=AbstractCode, help='VASP.')
+        spec.input('frames', valid_type=FramesData, help='The frames of the batch.')
+        spec.input('summary', valid_type=Dict, help='The summary of the batch: those that it dropped are tried.')
+        spec.input('settings', valid_type=Dict, help='Settings of the batch (see `VaspSettings`).')
+        spec.input('max_frames', valid_type=Int, help='Most frames that are tried, in the order of the summary.')
+        spec.input(
+            'options', valid_type=Dict, help='`metadata.options` of the job of each frame: resources, walltime, queue.'
+        )
+        spec.input(
+            'potential_family',
+            valid_type=Str,
+            validator=_explain_family,
+            help='Family of potentials of aiida-vasp, the one of the batch.',
+        )
+        spec.input(
+            'potential_mapping',
+            valid_type=Dict,
+            help='For each element the full name of its potential in the family, such as {Li: Li_sv}.',
+        )
+        spec.input(
+            'max_iterations',
+            valid_type=Int,
+            default=lambda: Int(3),
+            validator=lambda node, _: (
+                None if node.value > 0 else f'max_iterations is {node.value}; allowed is 1 or more'
+            ),
+            help='Most jobs that the error handlers start for a frame.',
+        )
+        spec.outline(cls.submit_frames, cls.results)
+        spec.output('frames', valid_type=FramesData, required=False, help='The labelled frames.')
+        spec.output('summary', valid_type=Dict, help='As that of the job, and `tried`: indices in the batch.')
+        spec.exit_code(500, 'ERROR_NOTHING_CONVERGED', message='none of the {n} frames gave labels alone either')
+
+    def submit_frames(self) -> Any:
+        """Submit a `VaspWorkChain` for each frame, all side by side: the scheduler takes care of the rest."""
+        from aiida.plugins import WorkflowFactory
+
+        settings = VaspSettings.read(self.inputs.settings.get_dict())
+        nodes = prepare_alone(self.inputs.frames, self.inputs.summary, self.inputs.settings, self.inputs.max_frames)
+        tags = {name.lower(): value for name, value in incar_tags(settings).items()}
+        self.ctx.names = sorted(name.removesuffix('_structure') for name in nodes if name.endswith('_structure'))
+        awaited = {}
+        for name in self.ctx.names:
+            awaited[name] = self.submit(
+                WorkflowFactory('vasp.vasp'),
+                code=self.inputs.code,
+                structure=nodes[f'{name}_structure'],
+                kpoints=nodes[f'{name}_kpoints'],
+                parameters=Dict({'incar': tags}),
+                potential_family=self.inputs.potential_family,
+                potential_mapping=self.inputs.potential_mapping,
+                max_iterations=self.inputs.max_iterations,
+                # the energy that the forces are the gradient of. OUTCAR and vasprun.xml are kept: the parser of
+                # aiida-vasp 5.1 does not find them where they are retrieved for a time only (ALWAYS_STORE false)
+                settings=Dict(
+                    {
+                        'skip_parameters_validation': True,
+                        'parser_settings': {
+                            'energy_type': ['energy_free'],
+                            'required_quantity': ['run_status', 'run_stats', 'total_energies', 'forces', 'stress'],
+                        },
+                    }
+                ),
+                calc={'metadata': {'options': self.inputs.options.get_dict()}},
+                metadata={'call_link_label': name},
+            )
+            self.report(f'frame {int(name[1:])} alone: {awaited[name].process_label}<{awaited[name].pk}>')
+        return ToContext(**awaited)
+
+    def results(self) -> ExitCode | None:
+        """Collect the labels, and the causes of those that failed again."""
+        outcome: dict[str, dict[str, str]] = {}
+        misc = {}
+        for name in self.ctx.names:
+            node = self.ctx[name]
+            told = outcome[str(int(name[1:]))] = {'job': node.uuid}
+            if not node.is_finished_ok:
+                told['cause'] = (
+                    f'alone, {node.process_label}<{node.pk}>: {node.exit_message or node.process_state.value}'
+                )
+                continue
+            changed = self.changed_tags(node)
+            if changed:
+                told['cause'] = (
+                    f'alone, {node.process_label}<{node.pk}>: its error handlers changed {", ".join(changed)}'
+                )
+            elif not node.outputs.misc['run_status'].get('electronic_converged'):
+                told['cause'] = f'alone, {node.process_label}<{node.pk}>: not self-consistent'
+            else:
+                misc[name] = node.outputs.misc
+        found = collect_alone(self.inputs.frames, self.inputs.settings, Dict(outcome), **misc)
+        for name, node in found.items():
+            self.out(name, node)
+        if 'frames' not in found:
+            return self.exit_codes.ERROR_NOTHING_CONVERGED.format(n=len(outcome))
+        return None
+
+    def explain_failure(self, node: Any) -> str | None:
+        """Why a `VaspWorkChain` gave no labels that fit to those of the batch; None if it did."""
+        if not node.is_finished_ok:
+            return str(node.exit_message or node.process_state.value)
+        changed = self.changed_tags(node)
+        if changed:
+            return f'its error handlers changed {", ".join(changed)}'
+        if not node.outputs.misc['run_status'].get('electronic_converged'):
+            return 'not self-consistent'
+        missing = [name for name in ('total_energies', 'forces', 'stress') if node.outputs.misc.get(name, None) is None]
+        return f'it gave no {", ".join(missing)}' if missing else None
+
+    def changed_tags(self, node: Any) -> list[str]:
+        """Tags of the last job of a `VaspWorkChain` that are not those of the batch and decide about labels."""
+        wanted = incar_tags(VaspSettings.read(self.inputs.settings.get_dict()))
+        jobs = sorted((child for child in node.called if 'parameters' in child.inputs), key=lambda child: child.pk)
+        used = {name.upper(): value for name, value in jobs[-1].inputs.parameters.get_dict().items()}
+        return [f'{name} to {used.get(name)}' for name in SAME_TAGS if used.get(name) != wanted[name]]
