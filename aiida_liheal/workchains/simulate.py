@@ -266,7 +266,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             'metadata': {'call_link_label': 'md'},
         }
         if self.inputs.get('earlier'):
-            inputs['earlier'] = {run_folder(0): self.inputs.earlier}
+            inputs['earlier'] = {run_folder(0): dict(self.inputs.earlier)}
         child = self.submit(MdWorkChain, **inputs)
         self.report(f'running {self._kind}: {child.process_label}<{child.pk}>')
         return ToContext(md=child)

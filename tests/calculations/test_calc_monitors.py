@@ -26,21 +26,22 @@ HEAL = {'duration_ps': 4.0, 'seed': 7}
 def look(ended_job, aiida_localhost, tmp_path):
     """Look at a kept run as at one that is running, with limits; maybe at its first lines only."""
 
-    def make(case, lines=None, state=JobState.RUNNING, **limits):
-        folder = tmp_path / 'run_000'
+    def make(case, lines=None, state=JobState.RUNNING, run='run_000', restart_steps=None, **limits):
+        folder = tmp_path / run
         shutil.copytree(RUNS / case, folder, dirs_exist_ok=True)
         if lines is not None:
             rows = (folder / 'log.lammps').read_text().splitlines(keepends=True)
             (folder / 'log.lammps').write_text(''.join(rows[:lines]))
         start = bcc_slab('Li', 3.51, (4, 3), 6, 60)
         settings = {'duration_ps': 6.0, 'rate_Li_per_ps': 2.0, 'near_A': 2.5, 'fixed_below_A': 2.6325, 'seed': 7}
-        node = ended_job(
-            'liheal.lammps',
-            {
-                'structures': FramesData(Frames.from_atoms([start])),
-                'settings': Dict({'kind': 'deposit', 'runs': [settings]}),
-            },
-        )
+        inputs = {
+            'structures': FramesData(Frames.from_atoms([start])),
+            'settings': Dict({'kind': 'deposit', 'runs': [settings] * (int(run[-1]) + 1)}),
+        }
+        (tmp_path / 'run_000').mkdir(exist_ok=True)
+        if restart_steps is not None:
+            inputs['restart_steps'] = Dict(restart_steps)
+        node = ended_job('liheal.lammps', inputs)
         node.set_remote_workdir(str(tmp_path))
         node.set_scheduler_state(state)
         with aiida_localhost.get_transport() as transport:
@@ -55,6 +56,12 @@ def test_a_run_beyond_its_temperature_is_stopped(look):
     # the parser tells what became of it, in its own words and by its own exit code
     assert not result.override_exit_code
     assert look('deposit_cut', max_temperature_K=5000.0) is None
+
+
+def test_each_run_of_a_job_is_looked_at(look):
+    """It says which; runs that the job does not do are none of its business."""
+    assert look('deposit_cut', run='run_001', max_temperature_K=100.0).message.startswith('run_001: max_temperature_K')
+    assert look('deposit_cut', run='run_001', restart_steps={'run_000': None}, max_temperature_K=100.0) is None
 
 
 def test_only_the_last_lines_are_looked_at(look, monkeypatch):
