@@ -197,13 +197,16 @@ def _part(
     if not points:
         return None
     limits = _limits(snapshots.values(), settings)
-    if len(axes) == 2 and verb == 'deposit':
-        cells, columns = _matrix(points, axes, snapshots, settings, limits)
+    grid = [axis for axis in axes if not axis.endswith('seed')]
+    if len(grid) == 2 and verb == 'deposit':
+        # of runs that differ in their seeds the first one is shown; all count in the plots
+        first = {tuple(point.grid[axis] for axis in grid): point for point in reversed(points)}
+        cells, columns = _matrix(list(first.values()), grid, snapshots, settings, limits)
         seen = f'{len(cells) // columns} x {columns} last frames'
     else:
         cells, columns = _starts_and_ends(points, axes, snapshots, settings, limits)
         seen = f'first and last frames of {len(points)} runs'
-    return lay_out(cells, columns, settings, limits), seen, _beside(verb, points, axes)
+    return lay_out(cells, columns, settings, limits), seen, _beside(verb, points, grid)
 
 
 def _limits(snapshots: Any, settings: SceneSettings) -> tuple[float, float] | None:
@@ -370,10 +373,13 @@ def _widths(points: Sequence[Point], axes: Sequence[str]) -> list[Callable[[Axes
         known = [point for point in points if ends[point.name].get(key) is not None]
         if len(known) < 2 or (key == 'deposit_width_A' and plots):
             continue
-        groups = {
-            with_unit(across, value): [(p.grid[down], ends[p.name][key]) for p in known if p.grid[across] == value]
-            for value in _rising(p.grid[across] for p in known)
-        }
+        groups = {}
+        for value in _rising(p.grid[across] for p in known):
+            places = _rising(p.grid[down] for p in known if p.grid[across] == value)
+            groups[with_unit(across, value)] = [
+                (place, [ends[p.name][key] for p in known if (p.grid[across], p.grid[down]) == (value, place)])
+                for place in places
+            ]
         name = down.rsplit('.', 1)[-1]
         x = 'temperature (K)' if name == 'temperature_K' else name
         plots.append(functools.partial(_marks, groups=groups, x=x, y=title, error=error))
@@ -427,13 +433,16 @@ def _courses(ax: Axes, lines: Mapping[str, tuple[NDArray, NDArray]], axis: str) 
         _legend(ax)
 
 
-def _marks(ax: Axes, groups: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, error: float | None) -> None:
-    for number, (label, pairs) in enumerate(groups.items()):
-        places, values = zip(*sorted(pairs), strict=True)
+def _marks(
+    ax: Axes, groups: Mapping[str, Sequence[tuple[float, Sequence[float]]]], x: str, y: str, error: float | None
+) -> None:
+    """Values by place, of each group; bars: standard deviation over runs of one place, else the error of one value."""
+    for number, (label, told) in enumerate(groups.items()):
+        spreads = [float(np.std(values, ddof=1)) if len(values) > 1 else error or 0.0 for _, values in told]
         ax.errorbar(
-            places,
-            values,
-            yerr=error,
+            [place for place, _ in told],
+            [float(np.mean(values)) for _, values in told],
+            yerr=spreads if any(spreads) else None,
             capsize=2,
             linestyle=_LINES[number % len(_LINES)],
             marker=_MARKERS[number % len(_MARKERS)],

@@ -108,6 +108,32 @@ def test_matrix_of_dendrites(dendrites, laid_out, monkeypatch, tmp_path):
         assert image.info['dpi'] == pytest.approx((300, 300), abs=1)
 
 
+def test_seeds_of_one_place(aiida_profile, laid_out, monkeypatch, tmp_path):
+    """The first seed is shown; widths are means over the seeds with their scatter, a single one with its own error."""
+    rows = [point('m', {T: t, R: r, 'seed': seed}) for t in (200.0, 400.0) for r in (1.0, 5.0) for seed in (3, 4)][:-1]
+    outputs = {}
+    for one in rows:
+        end = {'time_ps': 5.0 + one['grid']['seed'], 'dendrite_bottom_A': one['grid'][T] / 10 + 4 * one['grid']['seed']}
+        outputs |= simulated(one, end=end)
+    axes = drawn_axes(monkeypatch)
+    panels.campaign_panel(
+        campaign({'m': of_series('deposit', [T, R, 'seed'])}, rows, outputs), [], tmp_path / 'x.png', SMALL
+    )
+    cells, columns = laid_out[0][:2]
+    assert columns == 2
+    assert [cell.heading for cell in cells] == [
+        'a) 400 K, 1 Li/ps, 8.00 ps', 'b) 400 K, 5 Li/ps, 8.00 ps', 'c) 200 K, 1 Li/ps, 8.00 ps',
+        'd) 200 K, 5 Li/ps, 8.00 ps',
+    ]  # fmt: skip
+    (ax,) = axes
+    slow, fast = ax.containers
+    assert slow.lines[0].get_ydata().tolist() == [34, 54]
+    assert fast.lines[0].get_ydata().tolist() == [34, 52]
+    (bars,) = fast.lines[2]
+    halves = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
+    assert halves == pytest.approx([8**0.5, 1.3])
+
+
 def test_a_hole_in_the_matrix_is_told(aiida_profile, laid_out, tmp_path):
     rows = [point('m', {T: t, R: r}, 'failed' if t == r == 1.0 else 'finished') for t in (1.0, 2.0) for r in (1.0, 2.0)]
     outputs = {}
