@@ -253,9 +253,11 @@ def _draw_campaign(
     from aiida_liheal.report.tree import read_tree
 
     node = load(process, WorkChainNode, 'panel')
-    step = read_tree(node).root
-    if step.name != 'CampaignWorkChain':
-        fail(f'{process} is a {step.name}; a panel is made of a campaign, or of dumps (--run)')
+    # a `reproduce` holds its campaign
+    campaigns = read_tree(node).named('CampaignWorkChain')
+    if not campaigns:
+        fail(f'{process} is a {node.process_label}; a panel is made of a campaign, or of dumps (--run)')
+    step = campaigns[0]
     if not step.result('table'):
         fail(f'the campaign {process} has no table yet: it is {step.state}')
     try:

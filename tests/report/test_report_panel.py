@@ -235,11 +235,15 @@ def test_drawn(dendrites, tmp_path):
         (['-r', 'a=b', '--series', 's'], '--series is of a campaign'),
         (['--campaign', '1', '--at', '3'], '--at is of dumps'),
         (['--campaign', 'PK', '--series', 'other'], 'no series other; this campaign has matrix'),
+        (['--campaign', 'OTHER'], 'is a HealWorkChain; a panel is made of a campaign'),
         (['--campaign', 'PK', '-o', 'x.jpg'], 'a panel ends in .png'),
     ],
 )
 def test_what_does_not_fit(dendrites, tmp_path, given, message):
     given = [str(dendrites.pk) if text == 'PK' else text for text in given]
+    if 'OTHER' in given:
+        other = trees.process(WorkChainNode, 'HealWorkChain', 'liheal.heal').seal()
+        given = [str(other.pk) if text == 'OTHER' else text for text in given]
     given = given if '-o' in given else [*given, '-o', str(tmp_path / 'x.png')]
     result = CliRunner().invoke(commands.panel, given)
     assert result.exit_code == 1
