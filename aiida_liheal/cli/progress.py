@@ -51,7 +51,7 @@ def job_total(node: CalcJobNode) -> Progress | None:
                 return Progress(0, int(settings['n_steps']), 'steps')
             case 'LammpsCalculation':
                 return Progress(0, sum(_steps_of_runs(settings, node).values()), 'steps')
-            case 'GpawCalculation':
+            case 'GpawCalculation' | 'VaspBatchCalculation' | 'AseCalculation':
                 return Progress(0, len(node.inputs.frames), 'frames')
             case _:
                 return None
@@ -91,6 +91,11 @@ def _gpaw(folder: Path, _: dict, node: CalcJobNode) -> Progress:
     return Progress(min(done, len(node.inputs.frames)), len(node.inputs.frames), 'frames')
 
 
+def _vasp(folder: Path, _: dict, node: CalcJobNode) -> Progress:
+    done = sum(1 for _ in (folder / 'done').glob('*.json')) if (folder / 'done').is_dir() else 0
+    return Progress(min(done, len(node.inputs.frames)), len(node.inputs.frames), 'frames')
+
+
 def _analysis(folder: Path, _: dict, __: CalcJobNode) -> Progress:
     status = json.loads((folder / 'status.json').read_text(encoding='utf-8'))
     return Progress(int(status['frames_done']), int(status['frames_total']), 'frames')
@@ -100,6 +105,7 @@ _READERS = {
     'DpTrainCalculation': _training,
     'LammpsCalculation': _lammps,
     'GpawCalculation': _gpaw,
+    'VaspBatchCalculation': _vasp,
     'AnalyseCalculation': _analysis,
 }
 

@@ -29,6 +29,8 @@ _OF_A_PAIR = (
     ('fused_ps', 'the pair fused', 'from then on the neck is nearly as thick as they are at their axes'),
     ('flat_ps', 'surface flat again', 'from then on the roughness is a small share of its largest value'),
 )
+#: Jobs that label a batch of frames.
+_LABEL_JOBS = ('GpawCalculation', 'VaspBatchCalculation', 'AseCalculation')
 #: Most flags of one job that are listed.
 _MOST_FLAGS = 5
 
@@ -128,7 +130,7 @@ def _labels(tree: Tree) -> list[Fact]:
     made = dropped = not_tried = 0
     causes: list[str] = []
     seconds = 0.0
-    steps = [step for step in _outermost(tree, 'LabelWorkChain', 'GpawCalculation') if step.result('summary')]
+    steps = [step for step in _outermost(tree, 'LabelWorkChain', *_LABEL_JOBS) if step.result('summary')]
     for step in steps:
         summary = step.result('summary')
         made += summary['n_made']
@@ -576,7 +578,7 @@ def conclusions(tree: Tree) -> list[str]:
                 f'Learning: {summary["outcome"]} ({plural(summary["n_rounds"], "round")}, '
                 f'{plural(summary["n_labels_made"], "label")} made, {summary["n_labels_dropped"]} dropped).'
             )
-    if not said and tree.root.name in ('LabelWorkChain', 'GpawCalculation', 'TrainWorkChain', 'ExploreWorkChain'):
+    if not said and tree.root.name in ('LabelWorkChain', *_LABEL_JOBS, 'TrainWorkChain', 'ExploreWorkChain'):
         said += [f'{fact.name[:1].upper()}{fact.name[1:]}: {fact.value}.' for fact in facts(tree)]
     if not tree.named('CampaignWorkChain'):
         said += [_of_valleys(s.result('summary')) for s in tree.named('ValleyWorkChain') if s.result('summary')]

@@ -35,6 +35,9 @@ VERBS: dict[str, str] = {
     'MdWorkChain': 'md',
     'DpTrainBaseWorkChain': 'train one member',
     'GpawCalculation': 'GPAW labels',
+    'VaspBatchCalculation': 'VASP labels',
+    'VaspAloneWorkChain': 'VASP, frame by frame',
+    'AseCalculation': 'ASE labels',
     'DpTrainCalculation': 'DeePMD-kit training',
     'DpTestCalculation': 'DeePMD-kit test',
     'LammpsCalculation': 'LAMMPS',
@@ -255,7 +258,14 @@ class Tree:
         return [(code, tuple(pks)) for code, pks in found.values()]
 
 
-_PROGRAMS = {'gpaw': 'GPAW', 'ovito': 'OVITO', 'deepmd': 'DeePMD-kit', 'deepmd-kit': 'DeePMD-kit', 'lammps': 'LAMMPS'}
+_PROGRAMS = {
+    'deepmd': 'DeePMD-kit',
+    'deepmd-kit': 'DeePMD-kit',
+    'gpaw': 'GPAW',
+    'lammps': 'LAMMPS',
+    'ovito': 'OVITO',
+    'vasp': 'VASP',
+}
 
 
 def _versions_of_training(step: Step) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ import pytest
 import vasp_stand_in
 from aiida.engine import run_get_node
 from aiida.orm import CalcJobNode, Dict, InstalledCode, Int, QueryBuilder, load_node
-from conftest import SECRET
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines import engine
@@ -97,7 +96,7 @@ def test_no_potential_leaves_the_computer(job, tmp_path):
     _, node = run_get_node(job(1))
     assert node.is_finished_ok, node.exit_message
     remote = Path(node.outputs.remote_folder.get_remote_path())
-    assert SECRET in (remote / 'POTCAR.Li').read_text()
+    assert vasp_stand_in.SECRET in (remote / 'POTCAR.Li').read_text()
     for repository in (node.base.repository, node.outputs.retrieved.base.repository):
         for _, _, names in repository.walk():
             assert not any(name.startswith('POTCAR') for name in names)
@@ -106,7 +105,7 @@ def test_no_potential_leaves_the_computer(job, tmp_path):
     with zipfile.ZipFile(archive) as content:
         assert any(name.startswith('repo/') for name in content.namelist())
         for name in content.namelist():
-            assert SECRET.encode() not in content.read(name), name
+            assert vasp_stand_in.SECRET.encode() not in content.read(name), name
 
 
 def test_killed_at_a_random_moment_and_submitted_again(label, stand_in, tmp_path):

@@ -35,6 +35,25 @@ KILOBAR = 1602.1766208
 #: What smearing to zero would add to the energy: e_0_energy is not e_fr_energy
 EXTRAPOLATION = 0.0125
 
+#: Stands in the place of the numbers of a potential: an exported archive must not hold it.
+SECRET = 'NUMBERS-OF-THE-POTENTIAL'  # noqa: S105
+#: The head of a POTCAR as aiida-vasp reads it, with our own words and no numbers of a potential.
+POTCAR = """  PAW_PBE {symbol} stand-in
+   1.00000000000000
+ parameters from PSCTR are:
+   VRHFIN ={symbol}: stand-in
+   LEXCH  = PE
+   EATOM  =     1.0000 eV
+   TITEL  = PAW_PBE {symbol} stand-in
+   LULTRA =        F    use ultrasoft PP ?
+   POMASS =    7.010; ZVAL   =    1.000    mass and valenz
+   ENMAX  =  100.000; ENMIN  =   80.000 eV
+END of PSCTR-controll parameters
+ local part
+ NUMBERS-OF-THE-POTENTIAL {symbol}
+ End of Dataset
+"""
+
 
 def read_poscar(text):
     lines = text.splitlines()
