@@ -193,15 +193,18 @@ def start_process(builder: Any, common: Common) -> ProcessNode:
 
     from aiida_liheal.report.facts import conclusions
     from aiida_liheal.report.tree import read_tree
+    from aiida_liheal.workchains.points import mark_as_point
 
     builder.metadata.label = common.label
     if common.daemon:
         if not get_daemon_client().is_daemon_running:
             fail('the daemon is not running: start it with `verdi daemon start`, or run here and wait with --run')
         node = submit(builder)
+        mark_as_point(node, builder)
         echo.echo_success(f'submitted {node.process_label}<{node.pk}>: see `aiida-liheal status {node.pk}`')
         return node
     _, node = run_get_node(builder)
+    mark_as_point(node, builder)
     if not node.is_finished_ok:
         fail(f'{node.process_label}<{node.pk}> ended with exit code {node.exit_status}: {node.exit_message}')
     for sentence in conclusions(read_tree(node)):

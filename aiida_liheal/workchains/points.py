@@ -45,6 +45,7 @@ __all__ = (
     'failure_of',
     'folders_of',
     'key_of',
+    'mark_as_point',
     'measured_speed',
     'packs_of',
     'point_key',
@@ -220,6 +221,12 @@ def key_of(process: Any, inputs: Mapping[str, Any]) -> str:
             'files': node.base.repository.hash(),
         }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def mark_as_point(node: ProcessNode, builder: ProcessBuilder) -> None:
+    """Note on a run that was launched alone what defines it, so that campaigns take it over as a point of theirs."""
+    if builder.process_class in campaign_verbs().values():
+        node.base.extras.set(KEY_EXTRA, point_key(builder))
 
 
 def _canonical(value: Any) -> Any:

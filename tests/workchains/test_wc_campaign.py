@@ -25,6 +25,7 @@ from aiida_liheal.workchains.points import (
     cost_of,
     earlier_runs,
     folders_of,
+    mark_as_point,
     measured_speed,
     packs_of,
     point_key,
@@ -166,6 +167,20 @@ def test_setup_looks_for_earlier_runs(fresh, potentials, content, run_before):
     more = process_of(fresh, potentials, content, max_attempts=Int(3))
     more.setup()
     assert 'again_temperature_K_200' in more.ctx.queue
+
+
+def test_a_run_that_was_launched_alone_is_taken_over(fresh, potentials, content, run_before):
+    _, builder = read_points(content, fresh, potentials)[1][NAMES[1]]
+    alone = run_before('')
+    mark_as_point(alone, builder)
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    assert process.ctx.taken_over == [NAMES[1]]
+    assert process.ctx.runs[NAMES[1]] == alone.pk
+    # a verb that campaigns do not run has no key
+    other = run_before('')
+    mark_as_point(other, CampaignWorkChain.get_builder_from_campaign(fresh, potentials, content))
+    assert other.base.extras.get(KEY_EXTRA) == ''
 
 
 def test_a_point_that_fails_is_tried_again_up_to_the_limit(fresh, potentials, content, run_before):
