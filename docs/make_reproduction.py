@@ -20,7 +20,8 @@ def checks_table(checks: dict[str, Check]) -> str:
     lines = ['| check | part | paper | passes | judged from | series |', '|' + ' --- |' * 6]
     for number, check in enumerate(checks.values(), 1):
         for place, part in enumerate(check.parts.values()):
-            least = ((part.least_atoms, 'atoms'), (part.least_ps, 'ps'))
+            places = part.least_places if part.least_places > 1 else None
+            least = ((part.least_atoms, 'atoms'), (part.least_ps, 'ps'), (places, 'places'))
             cells = (
                 f'{number} {check.title} ({check.source})' if place == 0 else '',
                 part.what,

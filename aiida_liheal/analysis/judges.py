@@ -35,6 +35,7 @@ __all__ = (
     'follow',
     'joined',
     'matches',
+    'places_of',
 )
 
 Outcome = Literal['pass', 'fail', 'not at this size', 'not run']
@@ -241,6 +242,11 @@ def _place(grid: Mapping[str, Any]) -> dict[str, Any]:
     return {axis: _plain(value) for axis, value in grid.items() if axis != 'seed'}
 
 
+def places_of(runs: Sequence[Run]) -> set[str]:
+    """Where in the grid there are runs, whatever their seeds."""
+    return {repr(sorted(_place(run.grid).items())) for run in runs}
+
+
 def _plain(value: Any) -> Any:
     """A value of an axis as it is compared: 5, 5.0 and «5», as names of values come back from a database, are one."""
     try:
@@ -323,8 +329,13 @@ class _Limits(_Judge):
     def _holds(self, value: float) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
+    def _is_wider_than_limits(self, error: float | None) -> bool:
+        return error is not None and None not in (self.low, self.high) and 2 * error > self.high - self.low  # type: ignore[operator]
+
     def _verdict(self, groups: Sequence[Group]) -> Verdict:
-        """Every group has to be within the limits."""
+        """Every group has to be within the limits. Raises MissingError if there is none."""
+        if not groups:
+            raise MissingError('there is nothing but what it is held against')
         bad = [group for group in groups if not self._holds(group.mean)]
         near = [
             group
@@ -337,6 +348,17 @@ class _Limits(_Judge):
             where = ', '.join(group.label or _text(group.mean) for group in bad)
             reason = f'{where} not within {self.limit}' if len(groups) > 1 else f'passes only {self.limit}'
         only = groups[0] if len(groups) == 1 else None
+        # one that could as well lie on either side of both limits says nothing by lying between them
+        coarse = [group for group in groups if self._is_wider_than_limits(group.error)]
+        if coarse and not bad:
+            where = ', '.join(group.label or _text(group.mean, group.error) for group in coarse)
+            return Verdict(
+                'not at this size',
+                _tell(groups),
+                f'uncertainty wider than {self.limit}: {where}',
+                None if only is None else only.mean,
+                None if only is None else only.error,
+            )
         return Verdict(
             'fail' if bad else 'pass',
             _tell(groups),
@@ -440,7 +462,7 @@ class Happens(_Judge):
     @property
     def limit(self) -> str:
         """What passes, for people."""
-        return f'in every run, within {self.may_fail_from_ps:g} ps'
+        return f'in every run; one of {self.may_fail_from_ps:g} ps in which it does not happen fails'
 
     def judge(self, runs: Sequence[Run], others: Sequence[Run]) -> Verdict:
         """Judge every run."""
@@ -551,20 +573,20 @@ class Rises(_Judge):
 
 
 class DipsAndRecovers(_Judge):
-    """A number falls, and comes back to that of a reference."""
+    """A number falls, rises again, and comes back to that of a reference."""
 
     kind: Literal['dips_and_recovers'] = 'dips_and_recovers'
     start: Value = Field(description='at the start')
     least: Value = Field(description='its least value')
     end: Value = Field(description='at the end')
-    least_dip: float = Field(gt=0, description='by how much it has to fall, in the unit of the part')
+    least_dip: float = Field(gt=0, description='by how much it has to fall, and to rise again, in the unit of the part')
     reference: Reference = Field(description='what it comes back to: the perfect crystal at the same temperature')
     recovers_to: float = Field(gt=0, le=1, description='share of the reference that it has to come back to')
 
     @property
     def limit(self) -> str:
         """What passes, for people."""
-        return f'falls by {self.least_dip:g}, comes back to {self.recovers_to:g} of the reference'
+        return f'falls by {self.least_dip:g} and rises by as much, comes back to {self.recovers_to:g} of the reference'
 
     def judge(self, runs: Sequence[Run], others: Sequence[Run]) -> Verdict:
         """Judge every place."""
@@ -576,7 +598,8 @@ class DipsAndRecovers(_Judge):
                                 f'{perfect.mean:.3g})'))  # fmt: skip
             if a.mean - low.mean < self.least_dip:
                 bad.append(f'{a.label or "it"}: no dip')
-            elif share < self.recovers_to:
+            # thermal motion alone takes the share of an ideal start down to that of the reference, where it stays
+            elif share < self.recovers_to or b.mean - low.mean < self.least_dip:
                 bad.append(f'{a.label or "it"}: does not come back')
         reason = '; '.join(bad) or 'falls and comes back'
         return Verdict('fail' if bad else 'pass', '; '.join(told), joined(reason, _about_errors(end)))

@@ -35,6 +35,7 @@ from aiida_liheal.analysis.judges import (
     Within,
     joined,
     matches,
+    places_of,
 )
 from aiida_liheal.structures.settings import Settings
 
@@ -59,6 +60,7 @@ class Part(Settings):
     judge: JudgeKind = Field(description='how it is judged')
     least_atoms: int | None = Field(default=None, ge=1, description='runs of fewer atoms say nothing')
     least_ps: float | None = Field(default=None, gt=0, description='shorter runs, in ps, say nothing')
+    least_places: int = Field(default=1, ge=1, description='runs at fewer places of the grid, seeds aside, say nothing')
 
 
 class Check(Settings):
@@ -144,6 +146,8 @@ def _too_small(part: Part, runs: Sequence[Run], size: Mapping[str, Any]) -> str:
             raise MissingError(f'{runs[0].point} does not tell its {unit}')
         if have < least:
             faults.append(f'{have:,.6g} {unit}, judged from {least:,.6g} {unit} on')
+    if (n_places := len(places_of(runs))) < part.least_places:
+        faults.append(f'{n_places} of at least {part.least_places} places')
     return '; '.join(faults)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
                 raise ValueError('it is no text')
             handle.seek(0)
             yield cast('IO[bytes]', handle)
-    except gzip.BadGzipFile as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f'it cannot be unpacked: {error}') from error
     except OSError as error:
         raise ValueError(f'it cannot be read: {error.strerror or error}') from error

@@ -153,6 +153,28 @@ def test_compared_with_another_place():
     assert 'defect none or protocol paper' in told['reason']
 
 
+def test_nothing_but_the_reference_is_no_pass():
+    judge = {**RATIO, 'to': {'value': 'summary.x', 'where': [{'defect': 'none'}]}}
+    told = judged(judge, [run(x=1.0, grid={'defect': 'none'})])
+    assert (told['outcome'], told['reason']) == ('not run', 'there is nothing but what it is held against')
+
+
+def test_an_uncertainty_wider_than_the_limits_is_no_pass():
+    judge = {**WITHIN, 'error': 'summary.half_width'}
+    assert judged(judge, [run(x=1.5, half_width=0.4)])['outcome'] == 'pass'
+    told = judged(judge, [run(x=1.5, half_width=60.0)])
+    assert (told['outcome'], told['value'], told['error']) == ('not at this size', 1.5, 60.0)
+    assert judged(judge, [run(x=2.5, half_width=60.0)])['outcome'] == 'fail'
+
+
+def test_too_few_places():
+    """Seeds are no places of their own."""
+    runs = [run(x=1.5, grid={'t': t, 'seed': seed}) for t in (100, 300) for seed in (0, 1)]
+    assert judged(WITHIN, runs, least_places=2)['outcome'] == 'pass'
+    told = judged(WITHIN, runs[:2], least_places=2)
+    assert (told['outcome'], told['reason']) == ('not at this size', '1 of at least 2 places')
+
+
 HAPPENS = {'kind': 'happens', 'at_ps': 'summary.at', 'may_fail_from_ps': 45.0}
 
 
@@ -231,6 +253,8 @@ DIP = {
         (0.8, 0.93, 'pass', 'falls and comes back'),
         (0.8, 0.85, 'fail', 'does not come back'),
         (0.92, 0.93, 'fail', 'no dip'),
+        # as the reference, but never lower: it went there and stayed
+        (0.90, 0.912, 'fail', 'does not come back'),
     ],
 )
 def test_dips_and_recovers(least, end, outcome, reason):

@@ -229,9 +229,11 @@ def test_packed(tmp_path, kind):
     reading = WRITERS[kind][1](path)
     assert 0 < len(reading) < 40
     assert reading.frames.energies.tolist() == run.free[: len(reading)].tolist()
-    path.write_bytes(b'no gzip')
-    with pytest.raises(ValueError, match='cannot be unpacked'):
-        WRITERS[kind][1](path)
+    # no gzip; cut off in its head; damaged: no block of deflate begins like this
+    for content in (b'no gzip', packed[:5], packed[:10] + b'\xff' * 40):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match='cannot be unpacked'):
+            WRITERS[kind][1](path)
 
 
 def test_xml_that_is_none(tmp_path):
