@@ -364,7 +364,8 @@ class PropertyReference(Settings):
 def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyReference]) -> list[dict[str, Any]]:
     """The table: a row for each quantity, then for each reference that nothing was measured for.
 
-    The verdict is pass, fail, `no limit` or `not measured`. Nothing passes that was not measured.
+    The verdict is pass, fail, undecided, `no limit` or `not measured`. Nothing passes that was not measured, or whose
+    error is wider than its limit, as that of a melting point between runs far apart.
     """
     rows = []
     names = [*quantities, *(name for name in references if name not in quantities)]
@@ -392,6 +393,12 @@ def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyR
         else:
             row['passes_from'], row['passes_to'] = known.limit.interval(getattr(known, known.limit.against))
             verdict = 'pass' if row['passes_from'] <= found.value <= row['passes_to'] else 'fail'
+            if (
+                verdict == 'pass'
+                and found.error is not None
+                and 2 * found.error > row['passes_to'] - row['passes_from']
+            ):
+                verdict = 'undecided'
         rows.append({**row, 'verdict': verdict})
     return rows
 
@@ -430,7 +437,7 @@ def _value_text(row: Mapping[str, Any] | None) -> str:
     # tables of before had no error
     uncertainty = row.get('error') if row['spread'] is None else row['spread']
     spread = '' if uncertainty is None else f' ± {uncertainty:.2g}'
-    mark = {'pass': ' pass', 'fail': ' **FAIL**'}.get(row['verdict'], '')
+    mark = {'pass': ' pass', 'fail': ' **FAIL**', 'undecided': ' undecided'}.get(row['verdict'], '')
     return f'{row["value"]:.4g}{spread}{mark}'
 
 

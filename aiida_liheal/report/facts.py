@@ -452,7 +452,7 @@ def _validation(step: Step) -> list[Fact]:
 
 def _of_validation(counts: dict[str, int]) -> str:
     """How many limits were kept, and what was left out."""
-    judged = counts.get('pass', 0) + counts.get('fail', 0)
+    judged = counts.get('pass', 0) + counts.get('fail', 0) + counts.get('undecided', 0)
     return (
         f'Validation: {counts.get("pass", 0)} of {judged} limits kept; {plural(counts.get("no limit", 0), "value")} '
         f'without a limit, {counts.get("not measured", 0)} not measured.'

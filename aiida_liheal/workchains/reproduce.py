@@ -242,6 +242,13 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
             fault = DpTestCalculation._validate_inputs({'frames': frames, 'potential': members['m0']}, None)
             if fault:
                 return f'test: {fault}'
+        if 'test_summary' in inputs and 'm0' in members:
+            tested = _tested_by(inputs['test_summary'])
+            if tested is not None and tested.uuid not in _same_model(members['m0']):
+                return (
+                    f'test_summary: it is of the potential {tested.uuid}, and m0 is {members["m0"].uuid}; give the '
+                    'test of m0'
+                )
         if 'campaign' in inputs:
             if not members:
                 return 'potentials: none given; one is needed, or a committee m0, m1, …'
@@ -405,6 +412,22 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         self.out('reproduction', told)
         self.report('; '.join(f'{number} {outcome}' for outcome, number in told['counts'].items()))
         return self.exit_codes.ERROR_RUNS_FAILED.format(causes='; '.join(causes)) if causes else None
+
+
+def _tested_by(summary: Dict) -> PotentialData | None:
+    """The potential that a test was of; None if the summary does not come from one."""
+    creator = summary.creator
+    link = None if creator is None else creator.base.links.get_incoming(link_label_filter='potential').first()
+    return link.node if link is not None and isinstance(link.node, PotentialData) else None
+
+
+def _same_model(potential: PotentialData) -> set[str]:
+    """UUIDs of a potential and of what it was compressed from."""
+    found = {potential.uuid}
+    creator = potential.creator if potential.is_stored else None
+    if creator is not None and creator.process_label == 'DpCompressCalculation':
+        found |= {link.node.uuid for link in creator.base.links.get_incoming(node_class=PotentialData).all()}
+    return found
 
 
 def outputs_by_point(campaign: ProcessNode) -> dict[str, dict[str, Data]]:

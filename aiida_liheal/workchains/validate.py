@@ -604,7 +604,8 @@ class ValidateWorkChain(PackedWorkChain):
             'table',
             valid_type=Dict,
             required=False,
-            help='`rows`: each property by its references: pass, fail, no limit or not measured; `counts` of these.',
+            help='`rows`: each property by its references: pass, fail, undecided, no limit or not '
+            'measured; `counts` of these.',
         )
         spec.output(
             'liquid.summary',

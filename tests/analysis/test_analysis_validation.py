@@ -141,12 +141,13 @@ def test_nothing_passes_that_was_not_measured():
         name: PropertyReference.read(
             {'pbe': {'low': 3.439, 'high': 3.442, 'source': 'a'}, 'limit': {'against': 'pbe', 'absolute': 0.01}}
         )
-        for name in ('inside', 'outside', 'missing', 'unknown')
+        for name in ('inside', 'outside', 'vague', 'missing', 'unknown')
     }
     references['unlimited'] = PropertyReference.read({'experiment': {'value': 1.0, 'error': 0.1, 'source': 'b'}})
     found = {
         'inside': Quantity('Å', 3.4515),
         'outside': Quantity('Å', 3.4525),
+        'vague': Quantity('Å', 3.4405, error=0.5),
         'missing': Quantity('Å', None, remark='why'),
         'unlimited': Quantity('Å', 7.0),
         'alone': Quantity('Å', 7.0),
@@ -155,6 +156,7 @@ def test_nothing_passes_that_was_not_measured():
     assert {name: row['verdict'] for name, row in rows.items()} == {
         'inside': 'pass',
         'outside': 'fail',
+        'vague': 'undecided',
         'missing': 'not measured',
         'unknown': 'not measured',
         'unlimited': 'no limit',

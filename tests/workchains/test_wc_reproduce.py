@@ -128,6 +128,21 @@ def test_inputs_that_make_no_sense_are_refused(refusal, codes, meam_potential, l
             assert part in message
 
 
+def test_errors_of_another_potential_are_refused(refusal, codes, meam_potential, tiny_committee):
+    from aiida.common import LinkType
+    from aiida.orm import CalcJobNode
+
+    good = ReproduceWorkChain.get_builder_from_protocol(codes, meam_potential, protocol='fast')
+    test = CalcJobNode(computer=codes['lmp'].computer, process_type='aiida.calculations:liheal.dp_test')
+    test.base.links.add_incoming(tiny_committee['m0'].store(), LinkType.INPUT_CALC, 'potential')
+    summary = Dict({'by_domain': {}})
+    summary.base.links.add_incoming(test.store(), LinkType.CREATE, 'summary')
+    inputs = {'campaign': good.campaign, 'checks': good.checks, 'codes': codes, 'test_summary': summary.store()}
+    message = refusal(ReproduceWorkChain, **inputs, potentials={'m0': meam_potential})
+    assert f'it is of the potential {tiny_committee["m0"].uuid}, and m0 is {meam_potential.uuid}' in message
+    instantiate_process(get_manager().get_runner(), ReproduceWorkChain, **inputs, potentials=tiny_committee)
+
+
 def test_needed_outputs():
     """Those that a path begins with: not the trajectory, not the series."""
     checks = read_checks(ReproduceWorkChain.get_protocol_inputs('paper')['checks'])
