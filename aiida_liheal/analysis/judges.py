@@ -579,27 +579,37 @@ class DipsAndRecovers(_Judge):
     start: Value = Field(description='at the start')
     least: Value = Field(description='its least value')
     end: Value = Field(description='at the end')
-    least_dip: float = Field(gt=0, description='by how much it has to fall, and to rise again, in the unit of the part')
+    least_dip: float = Field(
+        gt=0,
+        description='by how much more than the reference it has to fall, and to rise again, in the unit of the part',
+    )
     reference: Reference = Field(description='what it comes back to: the perfect crystal at the same temperature')
     recovers_to: float = Field(gt=0, le=1, description='share of the reference that it has to come back to')
 
     @property
     def limit(self) -> str:
         """What passes, for people."""
-        return f'falls by {self.least_dip:g} and rises by as much, comes back to {self.recovers_to:g} of the reference'
+        return (
+            f'falls by {self.least_dip:g} more than the reference does, rises by as much, comes back to '
+            f'{self.recovers_to:g} of the reference'
+        )
 
     def judge(self, runs: Sequence[Run], others: Sequence[Run]) -> Verdict:
         """Judge every place."""
         start, least, end = (_groups(runs, value) for value in (self.start, self.least, self.end))
         bad, told = [], []
-        for a, low, b, perfect in zip(start, least, end, self.reference.of(end, runs, others), strict=True):
+        calm = self.reference.of(end, runs, others)
+        lowest = self.reference.model_copy(update={'value': self.least}).of(end, runs, others)
+        for a, low, b, perfect, noise in zip(start, least, end, calm, lowest, strict=True):
+            # the least of many frames of a crystal in which nothing happens is below its mean as well
+            needed = self.least_dip + max(0.0, perfect.mean - noise.mean)
             share = b.mean / perfect.mean
             told.append(joined(f'{a.label or "share"}: {a.mean:.3g} → {low.mean:.3g} → {b.mean:.3g} ({share:.2f} of '
                                 f'{perfect.mean:.3g})'))  # fmt: skip
-            if a.mean - low.mean < self.least_dip:
+            if a.mean - low.mean < needed:
                 bad.append(f'{a.label or "it"}: no dip')
             # thermal motion alone takes the share of an ideal start down to that of the reference, where it stays
-            elif share < self.recovers_to or b.mean - low.mean < self.least_dip:
+            elif share < self.recovers_to or b.mean - low.mean < needed:
                 bad.append(f'{a.label or "it"}: does not come back')
         reason = '; '.join(bad) or 'falls and comes back'
         return Verdict('fail' if bad else 'pass', '; '.join(told), joined(reason, _about_errors(end)))
