@@ -219,7 +219,13 @@ class LammpsCalculation(LammpsRawCalculation):
             required=False,
             help='Last frame of each run that ended, of kind `relax` with forces; extra: run.',
         )
-        spec.exit_code(301, 'ERROR_NO_OUTPUT', message='no run left a log: {cause}; see run_000/lmp.err of the job')
+        spec.exit_code(
+            301,
+            'ERROR_NO_OUTPUT',
+            message='no run left a log: {cause}; see run_000/lmp.err of the job',
+            # `MdWorkChain` does it again with the same inputs
+            invalidates_cache=True,
+        )
         spec.exit_code(
             310, 'ERROR_LAMMPS', message='{n_failed} of {n_runs} runs failed: {cause}; see log.lammps of the run'
         )

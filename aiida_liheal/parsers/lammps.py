@@ -273,7 +273,8 @@ class LammpsParser(Parser):
             by_status.setdefault(runs[number]['status'], []).append(number)
         if self.settings.trust is not None and set(by_status) != {'missing'}:
             # exploration: runs that blew up are counted as failed frames; only a pack without any frame is an error
-            if any(record['n_accurate'] + record['n_candidate'] + record['n_failed'] for record in runs):
+            done = [runs[number] for number in self.doing]
+            if any(record['n_accurate'] + record['n_candidate'] + record['n_failed'] for record in done):
                 return None
             return self._code('ERROR_LAMMPS', runs, list(self.doing))
         for status, code in _CODES.items():

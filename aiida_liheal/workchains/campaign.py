@@ -25,6 +25,7 @@ from aiida_liheal.workchains.points import (
     read_points,
     returned_by,
     shipped_campaigns,
+    was_refused,
 )
 from aiida_liheal.workchains.ports import whole_number
 
@@ -420,7 +421,7 @@ class CampaignWorkChain(WorkChain):
         if len(names) == 1:
             child.base.extras.set(KEY_EXTRA, self.ctx.point_keys[name])
         after = [f'{one.process_label}<{one.pk}>' for key in before for one in before[key].broken_off[-1:]]
-        told = f', after {", ".join(dict.fromkeys(after))} broke off' if after else ''
+        told = f', after {", ".join(dict.fromkeys(after))} did not finish' if after else ''
         self.report(f'{", ".join(names)}: {child.process_label}<{child.pk}>{told}; {len(self.ctx.queue)} wait')
         return child
 
@@ -439,7 +440,8 @@ class CampaignWorkChain(WorkChain):
             for part in outer:
                 place = place[part]
             place[last] = node
-        if broken_off and 'earlier' in builder.process_class.spec().inputs:
+        can_go_on = broken_off and 'earlier' in builder.process_class.spec().inputs
+        if can_go_on and not was_refused(broken_off[-1]):
             folders = folders_of(broken_off[-1], self.ctx.point_keys[point.name])
             if folders:
                 builder.earlier = folders

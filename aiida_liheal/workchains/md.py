@@ -320,12 +320,13 @@ class MdWorkChain(RestartWorkChain):
         """
         records = {run: record for run, record in self._records(calculation).items() if run in self.ctx.left}
         left = [run for run, record in records.items() if record['status'] in _GO_ON]
-        began, before = self._steps(), self.ctx.left
-        self.ctx.left = left
         if not left:
+            # `on_unhandled_failure` may do the same once more
             if len(self.ctx.runs) > 1 and (failed := self._failed()):
                 return ProcessHandlerReport(True, failed)
             return None
+        began, before = self._steps(), self.ctx.left
+        self.ctx.left = left
         unreadable = {run: records[run]['restart_step'] for run in left if records[run]['status'] == 'unreadable'}
         action = self._go_on(unreadable)
         came_further = len(left) < len(before) or any(self._steps()[run] != began[run] for run in left)

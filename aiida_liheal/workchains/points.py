@@ -52,6 +52,7 @@ __all__ = (
     'read_points',
     'returned_by',
     'shipped_campaigns',
+    'was_refused',
 )
 
 #: Extra of a process that tells which point of which campaign it ran: equal keys are equal runs.
@@ -279,6 +280,15 @@ def returned_by(node: ProcessNode) -> dict[str, Data]:
     """Outputs of a work chain by dotted path."""
     links = node.base.links.get_outgoing(link_type=LinkType.RETURN).all()
     return {link.link_label.replace('__', '.'): link.node for link in links}
+
+
+def was_refused(node: ProcessNode) -> bool:
+    """Whether a run ended beyond a limit, or with atoms too many or too few.
+
+    Its last restart file may be from after that: a run that goes on from there would end well and hide it.
+    """
+    runs = node.outputs.results.get_dict().get('runs', []) if 'results' in node.outputs else []
+    return any(run.get('status') in ('stopped', 'unbalanced') for run in runs)
 
 
 def folders_of(node: ProcessNode, key: str = '', store: bool = True) -> dict[str, RemoteData]:

@@ -302,6 +302,16 @@ def test_pack_of_good_and_bad_runs(parse_runs):
     assert 'incompatible model' in runs[2]['cause']
 
 
+def test_exploration_of_which_a_part_is_to_be_done(parse_runs):
+    trust = {'lower_eV_per_A': 0.1, 'upper_eV_per_A': 1.0}
+    outputs, process, first = parse_runs(
+        'explore_whole', 'explore_exploded', trust=trust, restart_steps={'run_001': None}
+    )
+    assert process.is_finished_ok, process.exit_message
+    assert first == {'status': 'not_run'}
+    assert outputs['results'].get_dict()['runs'][1]['n_missing'] >= 0
+
+
 def test_candidates_are_the_frames_of_the_trajectory(parse_runs):
     trust = {'lower_eV_per_A': 0.1, 'upper_eV_per_A': 1.0}
     outputs, _, _ = parse_runs('explore_whole', 'explore_exploded', trust=trust)

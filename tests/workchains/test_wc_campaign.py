@@ -14,7 +14,7 @@ from aiida.plugins import DataFactory
 from plumpy import ProcessState
 
 from aiida_liheal.data.potential import PotentialData
-from aiida_liheal.sampling.campaign import read_campaign
+from aiida_liheal.sampling.campaign import points, read_campaign
 from aiida_liheal.workchains.campaign import CampaignWorkChain, _lookup, short_names
 from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.pack import PackWorkChain
@@ -225,6 +225,19 @@ def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
     expected = [f'{paths[0]}/run_000', f'{paths[2]}/run_000']
     assert [folder.get_remote_path() for _, folder in sorted(found.items())] == expected
     assert sorted(found) == ['s000', 's001']
+
+
+@pytest.mark.parametrize(('status', 'goes_on'), [('walltime', True), ('stopped', False), ('unbalanced', False)])
+def test_a_run_beyond_a_limit_begins_anew(fresh, potentials, content, run_before, monkeypatch, status, goes_on):
+    """Its last restart file may be from after that, and what follows would end well."""
+    folders = {'s000': RemoteData(computer=fresh['lmp'].computer, remote_path='/run_000').store()}
+    monkeypatch.setattr('aiida_liheal.workchains.campaign.folders_of', lambda node, key: folders)
+    process = process_of(fresh, potentials, content)
+    process.setup()
+    before = run_before('key', exit_status=320, results=Dict({'runs': [{'status': status}]}))
+    point = next(iter(points(read_campaign(content))))
+    inputs = process._builder_of(point, [before])._inputs(prune=True)
+    assert ('earlier' in inputs) == goes_on
 
 
 def test_folders_of_one_run_of_a_pack(fresh, aiida_localhost, tmp_path):
