@@ -46,6 +46,7 @@ SIGMAS = 2.0
 MAX_TOLD = 9
 
 _PART_OF_PATH = re.compile(r'[^.\[\]]+|\[[^\]]*\]')
+_INDEX = re.compile(r'-?\d+')
 _SELECTION = re.compile(r'\[(\w+)=([^\]]*)\]')
 
 
@@ -169,8 +170,9 @@ def follow(results: Mapping[str, Any], path: str) -> Any:
             found = next((item for item in found if str(item.get(key)) == wanted), None)
         elif isinstance(found, Mapping):
             found = found.get(part)
-        elif isinstance(found, Sequence) and not isinstance(found, str) and part.isdigit() and int(part) < len(found):
-            found = found[int(part)]
+        elif isinstance(found, Sequence) and not isinstance(found, str) and _INDEX.fullmatch(part):
+            index = int(part)
+            found = found[index] if -len(found) <= index < len(found) else None
         else:
             return None
     return found

@@ -311,6 +311,9 @@ def export(node: str, path: Path, kind: str | None) -> None:
     if not isinstance(loaded, FramesData):
         if kind not in (None, 'files'):
             fail(f'node {loaded.pk} is a potential: its format is files, not {kind}')
+        # the names may come with an archive from somebody else
+        if strange := [name for name in loaded.roles.values() if Path(name).name != name]:
+            fail(f'node {loaded.pk} holds a file called {strange[0]!r}: that is no name of a file in a folder')
         path.mkdir()
         for role, name in loaded.roles.items():
             (path / name).write_bytes(loaded.read(role))

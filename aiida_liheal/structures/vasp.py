@@ -347,8 +347,12 @@ def read_vasprun(path: str | Path) -> Reading:
     with _opened(Path(path)) as handle:
         head = handle.read(4096)
         handle.seek(0)
-        if b'<!' in re.sub(rb'<!--.*?-->', b'', head, flags=re.DOTALL):
+        prolog = re.sub(rb'<!--.*?-->', b'', head, flags=re.DOTALL)
+        if b'<!' in prolog:
             raise ValueError('it declares a type or entities, which vasprun.xml does not')
+        # a declaration can only stand before the first element: none may hide behind blanks
+        if head and not re.search(rb'<\w', prolog):
+            raise ValueError(f'no element begins within its first {len(head)} bytes')
         return _read_vasprun(handle)
 
 

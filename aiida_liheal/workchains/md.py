@@ -318,6 +318,8 @@ class MdWorkChain(RestartWorkChain):
 
         Those that ended, well or badly, are not run again. A single run that failed is told in the words of its job.
         """
+        if 'results' not in calculation.outputs:
+            return None  # nothing is known of its runs: it is told in its own words
         records = {run: record for run, record in self._records(calculation).items() if run in self.ctx.left}
         left = [run for run, record in records.items() if record['status'] in _GO_ON]
         if not left:

@@ -32,6 +32,9 @@ _VERBS: dict[str, type[SimulationWorkChain]] = {'deposit': DepositWorkChain, 'he
 #: What differs between the points of a pack: inputs of the verb, and `analysis` for its `analyse.settings`.
 _OWN = ('crystal', 'structure', 'settings', 'seed', 'earlier')
 
+#: Arguments of the calcfunctions that points are given to by their names.
+_TAKEN = ('kind', 'side_by_side', 'metadata')
+
 
 @calcfunction
 def join_starts(**starts: FramesData) -> FramesData:
@@ -157,6 +160,8 @@ class PackWorkChain(WorkChain):
         if not inputs['points']:
             return 'points: none given; give one or more by name'
         for name, point in inputs['points'].items():
+            if name in _TAKEN:
+                return f'points.{name}: this name is taken; allowed is any but {", ".join(_TAKEN)}'
             allowed = (*_OWN, 'analysis')
             given = list(point) if isinstance(point, Mapping) else [type(point).__name__]
             if strange := [key for key in given if key not in allowed]:

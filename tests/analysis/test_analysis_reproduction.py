@@ -403,7 +403,8 @@ def test_follow():
     assert follow(results, 'a.b') == 1
     assert follow(results, 'a.b.c[k=x.y].v') == 2
     assert follow(results, 'a.b.c.0.v') == 2
-    for path in ('a.b.c.1.v', 'a.b.c[k=z].v', 'a.x', 'b.c', 'a.b.c.0.v.w'):
+    assert follow(results, 'a.b.c.-1.v') == 2
+    for path in ('a.b.c.1.v', 'a.b.c.-2.v', 'a.b.c[k=z].v', 'a.x', 'b.c', 'a.b.c.0.v.w'):
         assert follow(results, path) is None
 
 

@@ -239,7 +239,13 @@ def test_packed(tmp_path, kind):
 def test_xml_that_is_none(tmp_path):
     path = tmp_path / 'vasprun.xml'
     bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbb">]><modeling>&b;</modeling>'
-    for text, message in ((bomb, 'declares a type or entities'), ('hello', 'cannot be read as XML')):
+    hidden = bomb.replace('?><', '?>' + 5000 * ' ' + '<')
+    for text, message in (
+        (bomb, 'declares a type or entities'),
+        (hidden, 'no element begins within'),
+        ('hello', 'no element begins within'),
+        ('<hello', 'cannot be read as XML'),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_vasprun(path)

@@ -94,6 +94,8 @@ def test_packs_that_make_no_sense_are_refused(builders, codes, meam_potential, r
     assert 'points.long: settings: temperature_K = -5.0' in message
     points['long'] = {**inputs['points']['long'], 'colour': Str('red')}
     assert 'points.long: colour: allowed are crystal' in refusal(PackWorkChain, **{**inputs, 'points': points})
+    points = {**inputs['points'], 'kind': inputs['points']['long']}
+    assert 'points.kind: this name is taken' in refusal(PackWorkChain, **{**inputs, 'points': points})
     assert "verb = 'melt': allowed are deposit, heal" in refusal(PackWorkChain, **{**inputs, 'verb': Str('melt')})
 
 
