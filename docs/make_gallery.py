@@ -1,7 +1,8 @@
 """Draw the figures of `gallery.md` and print its tables of costs, from the archives of its runs.
 
-python docs/make_gallery.py examples/gallery.aiida [FOLDER]         the campaign `laptop`
-python docs/make_gallery.py examples/gallery_more.aiida [FOLDER]    runs that take an hour each, classical potentials
+python docs/make_gallery.py examples/gallery.aiida [FOLDER]     the campaign `laptop`
+python docs/make_gallery.py examples/checks.aiida [FOLDER]      some of the checks of `reproduce`
+python docs/make_gallery.py examples/classical.aiida [FOLDER]   slides, and classical potentials
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ mpl.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 from aiida import load_profile
-from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
+from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode, load_node
 from aiida.storage.sqlite_zip.backend import SqliteZipBackend
 from ase import Atoms
 from ase.neighborlist import neighbor_list
@@ -39,10 +40,15 @@ SURFACES = ('none', 'rectangular', 'triangular', 'inverted_triangular')
 mpl.rcParams.update({'font.size': 8, 'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False})
 
 
+def campaign_of() -> WorkChainNode:
+    """The campaign of the archive; the last one, which has all, if it was launched again."""
+    query = QueryBuilder().append(WorkChainNode, filters={'process_type': {'like': '%liheal.campaign'}})
+    return max(query.all(flat=True), key=lambda node: node.ctime)
+
+
 def points_of(campaign: WorkChainNode) -> dict[str, WorkChainNode]:
-    """The runs of a campaign by the names of their points."""
-    called = campaign.base.links.get_outgoing(node_class=WorkChainNode).all()
-    return {link.link_label: link.node for link in sorted(called, key=lambda link: link.node.ctime)}
+    """The runs of a campaign by the names of their points, also those that it took over."""
+    return {row['point']: load_node(row['run']) for row in campaign.outputs.table['rows']}
 
 
 def jobs_of(node: WorkChainNode) -> list[CalcJobNode]:
@@ -239,30 +245,21 @@ def draw_mobility(points: dict[str, WorkChainNode], folder: Path) -> None:
     save(figure, folder, 'mobility')
 
 
-def alone(verb: str, **where: Any) -> WorkChainNode:
-    """The run of a verb that no campaign called and whose inputs hold these settings, as `input__key=value`."""
-    called = QueryBuilder().append(WorkChainNode, tag='campaign')
-    called.append(WorkChainNode, with_incoming='campaign', project='uuid')
-    filters: dict[str, Any] = {'process_type': {'like': f'%liheal.{verb}'}, 'uuid': {'!in': called.all(flat=True)}}
-    found = QueryBuilder().append(WorkChainNode, filters=filters).all(flat=True)
-    fitting = []
-    for node in found:
-        held = [node.inputs[path.split('__')[0]].get_dict().get(path.split('__')[1]) for path in where]
-        if held == list(where.values()):
-            fitting.append(node)
-    (run,) = fitting
-    return run
-
-
 def draw_recovery(runs: dict[str, WorkChainNode], folder: Path) -> None:
     """Void volume, share of bcc and energy of the crystal that lacks a whole layer, and its first and last frame."""
-    node = runs['recovery']
+    node = runs['recovery_temperature_K_300']
     series, snapshots = series_of(node), node.outputs.analysis.snapshots
     figure, axes = plt.subplot_mosaic(
-        [['void', 'first'], ['bcc', 'last'], ['energy', 'last']],
+        [
+            ['void', 'first'],
+            ['void', 'first'],
+            ['bcc', 'first'],
+            ['bcc', 'last'],
+            ['energy', 'last'],
+            ['energy', 'last'],
+        ],
         figsize=(6.2, 5.0),
         width_ratios=[1.6, 1],
-        height_ratios=[1, 1, 1],
         layout='constrained',
     )
     time = series['time_ps']
@@ -293,7 +290,7 @@ def draw_recovery(runs: dict[str, WorkChainNode], folder: Path) -> None:
 
 def draw_melting(runs: dict[str, WorkChainNode], folder: Path) -> None:
     """Share of solid atoms of a crystal half molten, against time."""
-    node = runs['melting_of_the_shipped']
+    node = runs['melting']
     courses = node.outputs.courses['r000']
     figure, panel = plt.subplots(figsize=(4.2, 2.6), layout='constrained')
     for number, run in enumerate(node.outputs.summary['runs']):
@@ -323,24 +320,29 @@ def draw_slides(runs: dict[str, WorkChainNode], folder: Path) -> None:
     save(figure, folder, 'slides')
 
 
+#: What is drawn of an archive, by the title of its campaign.
+DRAWN: dict[str, tuple[Callable[[dict[str, WorkChainNode], Path], None], ...]] = {
+    'The gallery, at the size of a laptop': (draw_voids, draw_surfaces, draw_valleys, draw_dendrites, draw_mobility),
+    'Some of the checks of the paper, at the size of a laptop': (draw_recovery, draw_melting),
+    'Classical potentials': (draw_slides,),
+}
+
+
 def main(archive: str, folder: str | Path = IMAGES) -> None:
     """Draw all figures of an archive and print its table."""
     load_profile(SqliteZipBackend.create_profile(archive))
-    campaign = QueryBuilder().append(WorkChainNode, filters={'process_type': {'like': '%liheal.campaign'}}).one()[0]
+    campaign = campaign_of()
     runs = points_of(campaign)
-    draws: tuple[Callable[[dict[str, WorkChainNode], Path], None], ...]
-    if campaign.inputs.campaign.get_dict().get('potential') == 'builtin':
-        draws = (draw_voids, draw_surfaces, draw_valleys, draw_dendrites, draw_mobility)
-    else:
-        runs |= {
-            'recovery': alone('heal', crystal__shape='void'),
-            'pair': alone('heal', crystal__shape='dendrites'),
-            'slides': alone('valley'),
-            'melting_of_the_shipped': alone('melt'),
-        }
-        draws = (draw_recovery, draw_melting, draw_slides)
+    in_points = [node.uuid for node in runs.values()]
+    for name, verb in (('slides', 'valley'), ('pair', 'heal')):
+        apart = QueryBuilder().append(
+            WorkChainNode, filters={'process_type': {'like': f'%liheal.{verb}'}, 'uuid': {'!in': in_points}}
+        )
+        for node in apart.all(flat=True):
+            if node.caller is None:
+                runs[name] = node
     print(cost_table(runs))
-    for draw in draws:
+    for draw in DRAWN[campaign.outputs.table['title']]:
         draw(runs, Path(folder))
 
 

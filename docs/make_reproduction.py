@@ -1,6 +1,7 @@
 """Print the tables of `reproduction.md`: the checks, and how a campaign in an archive comes out; runs nothing.
 
 python docs/make_reproduction.py examples/gallery.aiida
+python docs/make_reproduction.py examples/checks.aiida
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from aiida import load_profile
-from aiida.orm import QueryBuilder, WorkChainNode
 from aiida.storage.sqlite_zip.backend import SqliteZipBackend
+from make_gallery import campaign_of
 
 from aiida_liheal.analysis.reproduction import Check, judge_checks, markdown, read_checks
 from aiida_liheal.workchains.reproduce import TEST, ReproduceWorkChain, needed_outputs, outputs_by_point, read_runs
@@ -37,7 +38,7 @@ def checks_table(checks: dict[str, Check]) -> str:
 def main(archive: str) -> None:
     """Print the tables."""
     load_profile(SqliteZipBackend.create_profile(archive))
-    campaign = QueryBuilder().append(WorkChainNode, filters={'process_type': {'like': '%liheal.campaign'}}).one()[0]
+    campaign = campaign_of()
     checks = read_checks(ReproduceWorkChain.get_protocol_inputs()['checks'])
     print(checks_table(checks), end='\n\n')
     points = {name: needed_outputs(checks, outputs) for name, outputs in outputs_by_point(campaign).items()}

@@ -12,29 +12,39 @@ from click.testing import CliRunner
 from aiida_liheal.cli.root import root
 
 ROOT = Path(__file__).parents[2]
-ARCHIVE = ROOT / 'examples' / 'gallery.aiida'
+#: Archives, the number of their runs, and the process that each is of.
+ARCHIVES = {'gallery': (12, 'liheal.campaign'), 'checks': (7, 'liheal.campaign'), 'classical': (8, 'liheal.campaign')}
 
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):
-    """Make the figures anew, without a profile; gives what was printed and the folder of the figures."""
+    """Make the figures anew, without a profile; gives what was printed for each archive, and their folder."""
     folder = tmp_path_factory.mktemp('gallery')
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'docs' / 'make_gallery.py'), str(ARCHIVE), str(folder)],
-        env={**os.environ, 'AIIDA_PATH': str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, folder
+    printed = {}
+    for name in ARCHIVES:
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / 'docs' / 'make_gallery.py'),
+                str(ROOT / 'examples' / f'{name}.aiida'),
+                str(folder),
+            ],
+            env={**os.environ, 'AIIDA_PATH': str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        printed[name] = done.stdout
+    return printed, folder
 
 
-def test_table_of_costs(drawn):
+@pytest.mark.parametrize('name', ARCHIVES)
+def test_table_of_costs(drawn, name):
     printed, _ = drawn
     page = (ROOT / 'docs' / 'gallery.md').read_text(encoding='utf-8')
-    lines = [line for line in printed.splitlines() if line.startswith('|')]
-    assert len(lines) == 14
+    lines = [line for line in printed[name].splitlines() if line.startswith('|')]
+    assert len(lines) == ARCHIVES[name][0] + 2
     assert [line for line in lines if line not in page] == []
 
 
@@ -48,8 +58,10 @@ def test_figures(drawn):
         assert (ROOT / 'docs' / 'images' / name).is_file()
 
 
-def test_archive_is_whole():
-    result = CliRunner().invoke(root, ['archive', 'check', str(ARCHIVE)])
+@pytest.mark.parametrize('name', ARCHIVES)
+def test_archive_is_whole(name):
+    path = ROOT / 'examples' / f'{name}.aiida'
+    result = CliRunner().invoke(root, ['archive', 'check', str(path)])
     assert result.exit_code == 0, result.output
-    assert 'root liheal.campaign' in result.output
-    assert ARCHIVE.stat().st_size < 10e6
+    assert f'root {ARCHIVES[name][1]}' in result.output
+    assert path.stat().st_size < 10e6
