@@ -12,6 +12,7 @@ from aiida_liheal.cli.archive import archive
 from aiida_liheal.cli.campaign import campaign
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.film import film, panel
+from aiida_liheal.cli.healing import healing
 from aiida_liheal.cli.launch import launch
 from aiida_liheal.cli.packed import diffuse, melt, valley
 from aiida_liheal.cli.quickstart import quickstart
@@ -42,5 +43,19 @@ launch.add_command(diffuse)
 launch.add_command(melt)
 launch.add_command(validate)
 launch.add_command(reproduce)
-for command in (quickstart, setup, data, launch, analyse, film, panel, status, report, compare, reproduction, archive):
+for command in (
+    quickstart,
+    setup,
+    data,
+    launch,
+    analyse,
+    film,
+    panel,
+    status,
+    report,
+    compare,
+    healing,
+    reproduction,
+    archive,
+):
     root.add_command(command)
