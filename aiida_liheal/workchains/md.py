@@ -192,19 +192,23 @@ class MdWorkChain(RestartWorkChain):
             'trajectory.',
         )
         spec.output(
-            'thermo', valid_type=ArrayData, required=False, help='Thermo of the whole runs; arrays run_000_time_ps, ….'
+            'thermo',
+            valid_type=ArrayData,
+            required=False,
+            help='Thermo of the runs over all jobs of this process, not of `earlier`; arrays run_000_time_ps, ….',
         )
         spec.output(
             'deviations',
             valid_type=ArrayData,
             required=False,
-            help='Committee deviations of the whole runs; arrays run_000_max_devi_f in eV/Å, ….',
+            help='Committee deviations, as `thermo`; arrays run_000_max_devi_f in eV/Å, ….',
         )
         spec.output(
             'flags',
             valid_type=Dict,
             required=False,
-            help='Limits that runs went beyond in any of the jobs, by run; there is none if they kept them all.',
+            help='Limits that runs went beyond in any job of this process, by run; there is none if they kept them all. '
+            'What was flagged before a run was gone on with by `earlier` stays with the process that broke off.',
         )
         spec.expose_outputs(
             LammpsCalculation,
