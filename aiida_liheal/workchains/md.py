@@ -207,7 +207,7 @@ class MdWorkChain(RestartWorkChain):
             'flags',
             valid_type=Dict,
             required=False,
-            help='Limits that runs went beyond in any job of this process, by run; there is none if they kept them all. '
+            help='Limits that runs went beyond in any job of this process, by run; none if they kept them all. '
             'What was flagged before a run was gone on with by `earlier` stays with the process that broke off.',
         )
         spec.expose_outputs(
