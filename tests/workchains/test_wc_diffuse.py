@@ -190,7 +190,7 @@ def test_two_temperatures_as_they_are(codes, meam_potential):
     msd = outputs['mobility']['t001'].get_array('msd_bulk_A2')
     assert msd[0] == 0
     assert 0 < msd[-1] < 3
-    job = next(child for child in node.called if child.process_label == 'LammpsCalculation')
+    job = next(child for child in node.called_descendants if child.process_label == 'LammpsCalculation')
     time = job.outputs.thermo.get_array('run_001_time_ps')
     energy = job.outputs.thermo.get_array('run_001_total_energy_eV')[time > 0.41]
     assert np.ptp(energy) < 0.02 * 72 * 0.026
