@@ -280,7 +280,8 @@ def test_real_run(aiida_profile_clean, codes, meam_potential):
     assert outputs['reproduction']['counts']['pass'] == 0
     changes = copy.deepcopy(builder.checks.get_dict())
     changes['void']['parts'] = {'closes': changes['void']['parts']['closes']}
-    changes['void']['parts']['closes'].pop('least_atoms')
+    for least in ('least_atoms', 'least_places'):
+        changes['void']['parts']['closes'].pop(least)
     changes['void']['parts']['closes']['judge']['may_fail_from_ps'] = 0.2
     builder.checks = Dict(changes)
     outputs, again = run_get_node(builder)
