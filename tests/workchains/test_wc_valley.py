@@ -218,7 +218,9 @@ def test_valleys_and_a_slide_as_they_are(valleys):
     inputs['settings'] = Dict({'max_force_eV_per_A': 0.05})
     outputs, node = run_get_node(ValleyWorkChain, **inputs)
     assert node.is_finished_ok, node.exit_message
-    assert len(node.called_descendants) == 2 + 2 + 3 + 2  # plans, packs, two jobs of which one may go on, tables
+    # plans, packs, two jobs of which one may go on and tells where its run lies, tables
+    labels = [child.process_label for child in node.called_descendants]
+    assert len(labels) == 2 + 2 + 4 + 2, labels
     summary = outputs['summary'].get_dict()
     assert summary['failed'] == {}
     atom, removal = (np.array(summary[name]['mean_eV']) for name in ('atom_energy', 'removal_energy'))
