@@ -10,12 +10,13 @@ from typing import Any
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.orm import Dict, RemoteData
+from aiida.orm import Dict
 from ase.calculators.calculator import names as calculator_names
 from pydantic import Field, field_validator
 
 from aiida_liheal.calculations.common import define_options, job_validator
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.batch import define_batch
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.settings import Settings
 
@@ -54,46 +55,12 @@ class AseCalculation(CalcJob):
         super().define(spec)
         define_options(spec, 'liheal.ase')
         spec.inputs['code'].help = 'A Python in which ASE is installed, and what the calculator needs.'
-        spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
-        spec.input('settings', valid_type=Dict, help='Settings; keys carry their units (see `AseSettings`).')
-        spec.input(
-            'parent_folder',
-            valid_type=RemoteData,
-            required=False,
-            help='Folder of an interrupted job; what it finished of the same frames and settings is not done again.',
-        )
+        define_batch(spec, 'AseSettings')
         spec.inputs.validator = job_validator(cls._validate_inputs)
-        spec.output(
-            'frames',
-            valid_type=FramesData,
-            required=False,
-            help='The labelled frames: energies in eV (free energies where the calculator has them), forces in eV/Å, '
-            'virials in eV; `source_index` says which frame of the input each one was.',
-        )
-        spec.output('summary', valid_type=Dict, help='Frames given, made and dropped with their causes; versions.')
         spec.exit_code(
             301,
             'ERROR_CALCULATOR',
             message='the calculator cannot be made: {cause}; see its parameters, and what is installed in the Python',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            302,
-            'ERROR_NO_OUTPUT',
-            message='the job left no readable {name} ({cause}); see label.err and the scheduler output of the job',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            400,
-            'ERROR_INTERRUPTED',
-            message='the job ended after {n_done} of {n_given} frames; the finished ones are in `frames`, and with its '
-            'folder as `parent_folder` the next job does the others',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            500,
-            'ERROR_NOTHING_CONVERGED',
-            message='none of the {n_given} frames gave labels; the first cause: {cause}',
             invalidates_cache=True,
         )
 

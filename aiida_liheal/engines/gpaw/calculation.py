@@ -11,12 +11,13 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import Dict, RemoteData
+from aiida.orm import Dict
 from ase.data import atomic_numbers
 from pydantic import Field
 
 from aiida_liheal.calculations.common import define_options
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.batch import define_batch
 from aiida_liheal.runners.gpaw_label import kpoint_mesh
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
@@ -94,27 +95,8 @@ class GpawCalculation(CalcJob):
         super().define(spec)
         define_options(spec, 'liheal.gpaw')
         spec.inputs['code'].help = 'A Python in which GPAW is installed.'
-        spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
-        spec.input('settings', valid_type=Dict, help='Settings; keys carry their units (see `GpawSettings`).')
-        spec.input(
-            'parent_folder',
-            valid_type=RemoteData,
-            required=False,
-            help='Folder of an interrupted job; what it finished of the same frames and settings is not done again.',
-        )
+        define_batch(spec, 'GpawSettings')
         spec.inputs.validator = cls._validate_inputs
-        spec.output(
-            'frames',
-            valid_type=FramesData,
-            required=False,
-            help='The converged frames: free energies in eV, forces in eV/Å, virials in eV; `source_index` says which '
-            'frame of the input each one was.',
-        )
-        spec.output(
-            'summary',
-            valid_type=Dict,
-            help='Frames given, made and dropped with their causes; seconds, SCF steps and k-points of each; versions.',
-        )
         spec.exit_code(
             301,
             'ERROR_GPAW_MISSING',
@@ -122,28 +104,9 @@ class GpawCalculation(CalcJob):
             invalidates_cache=True,
         )
         spec.exit_code(
-            302,
-            'ERROR_NO_OUTPUT',
-            message='the job left no readable {name} ({cause}); see label.err and the scheduler output of the job',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
             303,
             'ERROR_SETUP_MISSING',
             message='a PAW setup is missing: {cause}; install it there or leave the element out',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            400,
-            'ERROR_INTERRUPTED',
-            message='the job ended after {n_done} of {n_given} frames; the finished ones are in `frames`, and with its '
-            'folder as `parent_folder` the next job does the others',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            500,
-            'ERROR_NOTHING_CONVERGED',
-            message='none of the {n_given} frames gave labels; the first cause: {cause}',
             invalidates_cache=True,
         )
 

@@ -14,10 +14,11 @@ from aiida.common.escaping import escape_for_bash
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import Data, Dict, RemoteData
+from aiida.orm import Data, Dict
 
 from aiida_liheal.calculations.common import define_options
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.batch import define_batch
 from aiida_liheal.engines.vasp.settings import (
     VaspSettings,
     explain_frames,
@@ -55,8 +56,7 @@ class VaspBatchCalculation(CalcJob):
         super().define(spec)
         define_options(spec, 'liheal.vasp', withmpi=True)
         spec.inputs['code'].help = 'VASP, as for aiida-vasp: vasp_std, with what has to be loaded in its prepend text.'
-        spec.input('frames', valid_type=FramesData, help='The structures to label; labels that they have are ignored.')
-        spec.input('settings', valid_type=Dict, help='Settings; keys carry their units (see `VaspSettings`).')
+        define_batch(spec, 'VaspSettings')
         spec.input_namespace(
             'potentials',
             valid_type=Data,
@@ -64,25 +64,7 @@ class VaspBatchCalculation(CalcJob):
             validator=cls._validate_potentials,
             help='The potential of each element by its symbol: `PotcarData` of aiida-vasp.',
         )
-        spec.input(
-            'parent_folder',
-            valid_type=RemoteData,
-            required=False,
-            help='Folder of an interrupted job; what it finished of the same frames and settings is not done again.',
-        )
         spec.inputs.validator = cls._validate_inputs
-        spec.output(
-            'frames',
-            valid_type=FramesData,
-            required=False,
-            help='The converged frames: free energies in eV, forces in eV/Å, virials in eV; `source_index` says which '
-            'frame of the input each one was.',
-        )
-        spec.output(
-            'summary',
-            valid_type=Dict,
-            help='Frames given, made and dropped with their causes; seconds and electronic steps of each; versions.',
-        )
         spec.exit_code(
             301,
             'ERROR_VASP_DOES_NOT_START',
@@ -90,22 +72,10 @@ class VaspBatchCalculation(CalcJob):
             invalidates_cache=True,
         )
         spec.exit_code(
-            302,
-            'ERROR_NO_OUTPUT',
-            message='the job left no readable {name} ({cause}); see label.err and the scheduler output of the job',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
             400,
             'ERROR_INTERRUPTED',
             message='the job ended after {n_done} of {n_given} frames ({cause}); the finished ones are in `frames`, '
             'and with its folder as `parent_folder` the next job does the others',
-            invalidates_cache=True,
-        )
-        spec.exit_code(
-            500,
-            'ERROR_NOTHING_CONVERGED',
-            message='none of the {n_given} frames gave labels; the first cause: {cause}',
             invalidates_cache=True,
         )
 
