@@ -400,6 +400,8 @@ def _current(snapshots: Mapping[str, NDArray], summary: Mapping[str, Any]) -> Fi
     if not current or cell is None:
         return None
     density = np.array(current['density_A_per_cm2'], float)
+    if density.size < 2:
+        return None  # one patch has nothing to be compared with
     mean = current['mean_A_per_cm2']
     # what counts are is told by their sum
     counts = density / density.sum() * current['atoms_landed']

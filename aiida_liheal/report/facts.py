@@ -301,7 +301,7 @@ def _simulation(step: Step) -> list[Fact]:
         less = frame['differences'].get('tips_less_valleys')
         if less:
             name = f'tips less valleys at {frame["time_ps"]:.4g} ps, by the committee'
-            value = f'{less["mean_eV"]:.2f} ± {less["spread_eV"]:.2f} eV'
+            value = f'{less["mean_eV"]:.3f} ± {less["spread_eV"]:.3f} eV'
             found.append(Fact(stage, name, value, f'standard deviation over {frame["members"]} members'))
     found += _deposit(stage, analysis)
     key = share_key(end)
@@ -319,9 +319,11 @@ def _deposit(stage: str, analysis: dict[str, Any]) -> list[Fact]:
         error = '' if current.get('vlcd_error') is None else f' ± {current["vlcd_error"]:.3f}'
         landed = f'{current["atoms_landed"]} atoms in {current["duration_ps"]:.4g} ps'
         found.append(Fact(stage, 'mean current density', f'{current["mean_A_per_cm2"]:.3g} A/cm²', landed))
-        n = plural(sum(len(row) for row in current['density_A_per_cm2']), 'patch').replace('patchs', 'patches')
-        remark = f'variance of the local current density by the square of the mean, shot noise taken off; {n}'
-        found.append(Fact(stage, 'VLCD', f'{current["vlcd"]:.3f}{error}', remark))
+        n_patches = sum(len(row) for row in current['density_A_per_cm2'])
+        # on a surface of one patch nothing can vary, and 0 would be taken for a finding
+        if n_patches > 1:
+            remark = 'variance of the local current density by the square of the mean, shot noise taken off; '
+            found.append(Fact(stage, 'VLCD', f'{current["vlcd"]:.3f}{error}', f'{remark}{n_patches} patches'))
     for number, one in enumerate((analysis.get('dendrites') or [])[:_MOST_DENDRITES], start=1):
         found.append(
             Fact(stage, f'form of dendrite {number}', one['form'] if one['form'] != 'none' else 'no form', why(one))
