@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,12 +18,16 @@ from aiida_liheal.cli.params import (
     options_of,
 )
 from aiida_liheal.cli.verbs import (
+    ENGINES,
     SIMULATION_JOBS,
     Common,
     Plan,
+    atoms_of_frames,
     checked_builder,
+    code_of_engine,
     code_rows,
     common_options,
+    engine_option,
     needed,
     potential_option,
     seed_option,
@@ -45,13 +48,6 @@ __all__ = ('launch',)
 _LEARN_JOBS = ('label', 'train', 'explore')
 
 
-#: Names of the engines, those of other packages too; the engines themselves take long to import.
-_ENGINES = sorted({entry.name for entry in entry_points(group='aiida_liheal.engines')})
-engine_option = click.option(
-    '--engine', type=click.Choice(_ENGINES), default='gpaw', show_default=True, help='What computes the labels.'
-)
-
-
 @click.group('launch', cls=VerdiCommandGroup)
 def launch() -> None:
     """Launch a verb.
@@ -64,7 +60,7 @@ def launch() -> None:
 @launch.command('label')
 @click.option('--frames', required=True, metavar='PK', help='The structures to label: a shard of frames.')
 @engine_option
-@common_options([], optional_codes=_ENGINES)
+@common_options([], optional_codes=ENGINES)
 def label(
     frames: str,
     engine: str,
@@ -81,24 +77,17 @@ def label(
     builder = checked_builder(
         'label',
         lambda: LabelWorkChain.get_builder_from_protocol(
-            _code_of(engine, common), shard, common.protocol, common.overrides, common.options, engine
+            code_of_engine(engine, common), shard, common.protocol, common.overrides, common.options, engine
         ),
     )
     n_jobs = math.ceil(len(shard) / builder.batch_size.value)
     plan = [
-        *code_rows({engine: _code_of(engine, common)}),
+        *code_rows({engine: code_of_engine(engine, common)}),
         ('jobs', str(n_jobs), f'at most {builder.batch_size.value} frames each'),
-        ('labels', str(len(shard)), f'{_atoms(shard)} atoms a frame'),
+        ('labels', str(len(shard)), f'{atoms_of_frames(shard)} atoms a frame'),
         *settings_rows(builder[engine].settings),
     ]
     show_or_start(builder, plan, common)
-
-
-def _code_of(engine: str, common: Common) -> Any:
-    """The code of an engine; fails if there is none."""
-    if engine not in common.codes:
-        fail(f'there is no code {engine}@localhost; name the one of the engine with --code {engine}=LABEL')
-    return common.codes[engine]
 
 
 @launch.command('train')
@@ -219,7 +208,7 @@ def explore(
 @seed_option
 @potential_option
 @engine_option
-@common_options(['dp', 'lmp'], _LEARN_JOBS, optional_codes=_ENGINES)
+@common_options(['dp', 'lmp'], _LEARN_JOBS, optional_codes=ENGINES)
 def learn(
     structures: tuple[str, ...],
     to_label: tuple[str, ...],
@@ -237,7 +226,7 @@ def learn(
     first = load_named(to_label, FramesData, 'to-label')
     shards = load_named(frames, FramesData, 'frames')
     members = load_potentials(potentials)
-    codes = {**{name: common.codes[name] for name in ('dp', 'lmp')}, engine: _code_of(engine, common)}
+    codes = {**{name: common.codes[name] for name in ('dp', 'lmp')}, engine: code_of_engine(engine, common)}
     builder = checked_builder(
         'learn',
         lambda: LearnWorkChain.get_builder_from_protocol(
@@ -381,7 +370,7 @@ def _with_options(builder: ProcessBuilder, options: dict[str, Any]) -> ProcessBu
 
 def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) -> ProcessBuilder:
     """A builder with the inputs of an earlier run of the same verb, to go on from where its jobs came to."""
-    from aiida_liheal.workchains.points import folders_of
+    from aiida_liheal.workchains.points import folders_of, still_there
 
     if node.process_label != process.__name__:
         raise ValueError(f'node {node.pk} is a {node.process_label}; --restart of this verb needs a {process.__name__}')
@@ -390,7 +379,7 @@ def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) ->
     if node.is_finished_ok:
         raise ValueError(f'process {node.pk} came to its end: there is nothing to go on with')
     # a run that was killed left no outputs of its own: its jobs have the folders
-    folders = folders_of(node, store=not dry_run)
+    folders = still_there(folders_of(node, store=not dry_run))
     if not folders:
         raise ValueError(f'process {node.pk} left no folder of a job to go on from; launch it anew')
     builder = node.get_builder_restart()
@@ -402,11 +391,6 @@ def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) ->
         builder.analyse.code = codes['python']
     builder.earlier = folders
     return builder
-
-
-def _atoms(shard: Any) -> str:
-    low, high = shard.base.attributes.get('n_atoms_min'), shard.base.attributes.get('n_atoms_max')
-    return str(low) if low == high else f'{low} to {high}'
 
 
 def _explore_rows(builder: Any, shards: dict[str, Any]) -> Plan:
@@ -425,6 +409,10 @@ def _explore_rows(builder: Any, shards: dict[str, Any]) -> Plan:
             steps += settings.n_steps
             frames += settings.n_frames
         rows.append(
-            (f'runs of {name}', str(len(runs)), f'{_atoms(shards[name])} atoms, {steps} steps, {frames} frames')
+            (
+                f'runs of {name}',
+                str(len(runs)),
+                f'{atoms_of_frames(shards[name])} atoms, {steps} steps, {frames} frames',
+            )
         )
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -24,6 +24,7 @@ from aiida_liheal.data.frames import FramesData
 from aiida_liheal.lammps.readers import merge_thermo, restart_steps
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.structures.frames import Frames
+from aiida_liheal.workchains.connection import NoConnectionError, names_in
 from aiida_liheal.workchains.restart import RestartWorkChain
 
 __all__ = ('MdWorkChain', 'folder_of_run', 'join_flags', 'join_runs', 'join_series', 'latest_restarts')
@@ -44,31 +45,18 @@ def run_in(folder: RemoteData, run: str) -> RemoteData:
     return RemoteData(computer=folder.computer, remote_path=f'{folder.get_remote_path()}/{run}')
 
 
-def files_of(folder: RemoteData) -> list[str]:
-    """Names of what is in a remote folder; none if it is not there, as a job that never began leaves none."""
-    with folder.get_authinfo().get_transport() as transport:
-        path = folder.get_remote_path()
-        return list(transport.listdir(path)) if transport.isdir(path) else []
-
-
-def with_dump(folders: Sequence[RemoteData]) -> list[RemoteData]:
-    """Those folders of one computer, looked at through one connection, that hold a part of a trajectory."""
-    if not folders:
-        return []
-    with folders[0].get_authinfo().get_transport() as transport:
-        return [folder for folder in folders if transport.isfile(f'{folder.get_remote_path()}/{DUMP}')]
-
-
 @calcfunction
-def latest_restarts(below: Dict, **folders: Any) -> dict[str, Dict]:
+def latest_restarts(below: Dict, found: Dict, **folders: Any) -> dict[str, Dict]:
     """Where runs go on from: for each the latest restart file before a step, and the folder that holds it.
 
-    The folders are looked through from the last one on: a job that died early may have left nothing to go on from.
+    The folders are gone through from the last one on: a job that died early may have left nothing to go on from.
 
     Parameters
     ----------
     below : Dict
         By run the step that its restart file must be before.
+    found : Dict
+        By run and name of its folder the steps of the restart files that were seen there.
     **folders : dict of str to RemoteData
         By run its folders in the jobs so far, s000, s001, ….
 
@@ -83,11 +71,10 @@ def latest_restarts(below: Dict, **folders: Any) -> dict[str, Dict]:
     segments: dict[str, str | None] = {}
     for run, limit in below.get_dict().items():
         steps[run] = segments[run] = None
-        own = folders.get(run, {})
-        for segment in reversed(segments_in_order(own)):
-            found = [step for step in restart_steps(files_of(own[segment])) if step < limit]
-            if found:
-                steps[run], segments[run] = found[-1], segment
+        for segment in reversed(segments_in_order(folders.get(run, {}))):
+            there = [step for step in found[run][segment] if step < limit]
+            if there:
+                steps[run], segments[run] = max(there), segment
                 break
     return {'restart_steps': Dict(steps), 'segments': Dict(segments)}
 
@@ -180,7 +167,14 @@ class MdWorkChain(RestartWorkChain):
         spec.inputs['max_iterations'].default = lambda: Int(1000)
         spec.outline(
             cls.setup,
-            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            while_(cls.is_unseen)(cls.look),
+            cls.begin,
+            while_(cls.should_run_process)(
+                cls.run_process,
+                cls.note_outputs,
+                while_(cls.is_unseen)(cls.look),
+                cls.inspect_process,
+            ),
             cls.results,
         )
         spec.output_namespace(
@@ -234,7 +228,7 @@ class MdWorkChain(RestartWorkChain):
         return None
 
     def setup(self) -> None:
-        """Take the inputs of the job; go on from earlier runs if they are given."""
+        """Take the inputs of the job, and the folders of earlier runs if they are given."""
         super().setup()
         self.ctx.inputs = AttributeDict(self.exposed_inputs(LammpsCalculation, 'lammps'))
         settings = JobSettings.read(self.ctx.inputs.settings.get_dict())
@@ -247,6 +241,34 @@ class MdWorkChain(RestartWorkChain):
         for name in ('results', 'last_frames', 'thermo', 'deviations'):
             self.ctx[f'parts_{name}'] = {}
         self.ctx.times = 0
+        self.ctx.n_jobs = 0
+        #: Of each folder that was looked at, by its path: steps of its restart files, and whether it holds a dump.
+        self.ctx.seen = {}
+
+    def is_unseen(self) -> bool:
+        """Whether there is a folder that was not looked at."""
+        return bool(self._unseen())
+
+    def _unseen(self) -> list[RemoteData]:
+        folders = [folder for own in self.ctx.folders.values() for folder in own]
+        return [folder for folder in folders if folder.get_remote_path() not in self.ctx.seen]
+
+    def look(self) -> None:
+        """See what earlier jobs left to go on from; pause if the computer does not answer, as a job of AiiDA does."""
+        try:
+            found = names_in(self, self._unseen())
+        except NoConnectionError as error:
+            self.report(
+                f'{error}; pausing: nothing is lost. `verdi process play {self.node.pk}` looks again, when the '
+                'computer can be reached'
+            )
+            self.pause(f'no connection: `verdi process play {self.node.pk}` when the computer can be reached')
+            return
+        seen = {path: {'steps': restart_steps(names), 'has_dump': DUMP in names} for path, names in found.items()}
+        self.ctx.seen = {**self.ctx.seen, **seen}
+
+    def begin(self) -> None:
+        """Go on from earlier runs, if there are any."""
         if any(self.ctx.folders.values()):
             self._go_on({})
 
@@ -265,7 +287,11 @@ class MdWorkChain(RestartWorkChain):
         last = {run: settings.run(number)[1].n_steps for number, run in enumerate(self.ctx.runs)}
         below = {run: min(unreadable.get(run, last[run]), last[run]) for run in self.ctx.left}
         folders = {run: named(self.ctx.folders[run]) for run in self.ctx.left if self.ctx.folders[run]}
-        found = latest_restarts(Dict(below), **folders)
+        files = {
+            run: {name: self.ctx.seen[folder.get_remote_path()]['steps'] for name, folder in own.items()}
+            for run, own in folders.items()
+        }
+        found = latest_restarts(Dict(below), Dict(files), **folders)
         steps, segments = found['restart_steps'].get_dict(), found['segments'].get_dict()
         parents = {}
         for run in self.ctx.left:
@@ -291,20 +317,29 @@ class MdWorkChain(RestartWorkChain):
             return dict(self.ctx.inputs.restart_steps.get_dict())
         return dict.fromkeys(self.ctx.runs)
 
-    def inspect_process(self) -> Any:
-        """Note what the job gave, then look at how it ended; what there is of runs that failed is kept."""
+    def note_outputs(self) -> None:
+        """Note what the job gave."""
         calculation = self.ctx.children[-1]
-        segment = f's{self.ctx.iteration - 1:03d}'
+        segment = f's{self.ctx.n_jobs:03d}'
+        self.ctx.n_jobs += 1
         for name in ('results', 'last_frames', 'thermo', 'deviations'):
             if name in calculation.outputs:
                 self.ctx[f'parts_{name}'][segment] = calculation.outputs[name]
         if 'remote_folder' in calculation.outputs:
             records = self._records(calculation)
             for run in self.ctx.left:
+                status = records.get(run, {}).get('status')
                 # a run that could not read its restart file wrote nothing, and the file is in the folder before
-                if records.get(run, {}).get('status') != 'unreadable':
+                if status != 'unreadable':
                     folder = folder_of_run(calculation.outputs.remote_folder, Str(run))
                     self.ctx.folders[run] = [*self.ctx.folders[run], folder]
+                    if status == 'finished':
+                        # it has its part of the trajectory, and is not gone on with: no need for a connection
+                        known = {folder.get_remote_path(): {'steps': [], 'has_dump': True}}
+                        self.ctx.seen = {**self.ctx.seen, **known}
+
+    def inspect_process(self) -> Any:
+        """Look at how the job ended; what there is of runs that failed is kept."""
         result = super().inspect_process()
         if result is not None and result.status:
             self._attach()
@@ -374,7 +409,8 @@ class MdWorkChain(RestartWorkChain):
         A job that was killed before its first frame was due has none, and the one before it covers its steps.
         """
         for run, folders in self.ctx.folders.items():
-            for name, folder in named(with_dump(folders)).items():
+            with_dump = [folder for folder in folders if self.ctx.seen[folder.get_remote_path()]['has_dump']]
+            for name, folder in named(with_dump).items():
                 self.out(f'trajectories.{run}.{name}', folder)
         results, frames = dict(self.ctx.parts_results), dict(self.ctx.parts_last_frames)
         if results and (len(results) == 1 or len(self.ctx.runs) == 1):

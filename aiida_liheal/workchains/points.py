@@ -30,7 +30,7 @@ from aiida_liheal.calculations.common import named, segments_in_order
 from aiida_liheal.calculations.lammps import run_folder
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import Campaign, Cost, Point, points, read_campaign
-from aiida_liheal.workchains.md import files_of, folder_of_run, run_in
+from aiida_liheal.workchains.md import folder_of_run, run_in
 
 __all__ = (
     'KEY_EXTRA',
@@ -52,6 +52,7 @@ __all__ = (
     'read_points',
     'returned_by',
     'shipped_campaigns',
+    'still_there',
     'was_refused',
 )
 
@@ -292,7 +293,10 @@ def was_refused(node: ProcessNode) -> bool:
 
 
 def folders_of(node: ProcessNode, key: str = '', store: bool = True) -> dict[str, RemoteData]:
-    """Folders of a run that broke off, as its verb takes them to go on from; those that are still there.
+    """Folders of a run that broke off, as its verb takes them to go on from.
+
+    No computer is asked for it, so that a step of a process cannot fail here: `liheal.md` looks into them, and begins
+    anew where they were cleaned since.
 
     Parameters
     ----------
@@ -301,7 +305,7 @@ def folders_of(node: ProcessNode, key: str = '', store: bool = True) -> dict[str
     key : str
         Of its point, if it may have run with others.
     store : bool
-        Whether the folders of runs become nodes, each linked to the folder of its job; else they are only looked at.
+        Whether the folders of runs become nodes, each linked to the folder of its job.
     """
     number = 0
     inputs: Any = node.inputs
@@ -312,14 +316,36 @@ def folders_of(node: ProcessNode, key: str = '', store: bool = True) -> dict[str
     if 'packed' in inputs:
         packed = inputs['packed'].get('trajectories', {})
         found += [packed[name] for name in segments_in_order(packed)]
+    run = run_folder(number)
     jobs = [child for child in node.called_descendants if child.process_label == 'LammpsCalculation']
     for job in sorted(jobs, key=lambda job: job.pk):
-        if 'remote_folder' in job.outputs:
-            folder = run_in(job.outputs.remote_folder, run_folder(number))
-            # what was cleaned since is left out; what is left is gone on from
-            if files_of(folder):
-                found.append(folder_of_run(job.outputs.remote_folder, Str(run_folder(number))) if store else folder)
-    return named([folder for folder in found if files_of(folder)])
+        # a job that went on with some of its runs did not do the others
+        if 'remote_folder' in job.outputs and ('restart_steps' not in job.inputs or run in job.inputs.restart_steps):
+            folder = job.outputs.remote_folder
+            found.append(folder_of_run(folder, Str(run)) if store else run_in(folder, run))
+    return named(found)
+
+
+def still_there(folders: Mapping[str, RemoteData]) -> dict[str, RemoteData]:
+    """Those of some folders that hold anything, for a person who waits for the answer.
+
+    Raises
+    ------
+    ValueError
+        If a computer could not be asked.
+    """
+    found = []
+    for name in segments_in_order(folders):
+        try:
+            with folders[name].get_authinfo().get_transport() as transport:
+                path = folders[name].get_remote_path()
+                found += [folders[name]] if transport.isdir(path) and transport.listdir(path) else []
+        except Exception as error:
+            computer = folders[name].computer.label
+            raise ValueError(
+                f'{computer} cannot be asked for {folders[name].get_remote_path()}: {error}; try again'
+            ) from error
+    return named(found)
 
 
 def cost_of(builder: ProcessBuilder) -> Cost:

@@ -13,8 +13,14 @@ class RestartWorkChain(BaseRestartWorkChain):
     """A `BaseRestartWorkChain` that ends with the exit code of its last job where nothing else can be done."""
 
     def inspect_process(self) -> Any:
-        """Let the handlers look at the job; a failure that none of them knows is told in the job's own words."""
+        """Let the handlers look at the job; a failure that none of them knows is told in the job's own words.
+
+        After a pause at `max_iterations` AiiDA counts its jobs from the first one again, but looks for the job of an
+        iteration among all of them: those before the pause are put away.
+        """
         result = super().inspect_process()
+        if self.ctx.iteration == 0:
+            self.ctx.children = []
         if result is not None and result == self.exit_codes.ERROR_UNHANDLED_FAILURE:
             job = self.ctx.children[-1]
             return ExitCode(job.exit_status, f'{job.process_label}<{job.pk}>: {job.exit_message}')

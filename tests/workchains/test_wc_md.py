@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from aiida.orm import Dict, RemoteData
+from aiida.orm import Bool, Dict, Int, RemoteData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
 from aiida_liheal.calculations.common import named, segments_in_order
@@ -13,7 +13,7 @@ from aiida_liheal.data.frames import FramesData
 from aiida_liheal.parsers.common import array_data
 from aiida_liheal.structures.bcc import SlabSettings
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.workchains.md import MdWorkChain, files_of, join_runs, join_series, latest_restarts
+from aiida_liheal.workchains.md import MdWorkChain, join_runs, join_series, latest_restarts
 
 SLAB = SlabSettings(size=(4, 4), n_layers=6, n_fixed_layers=2, height_above_A=60)
 RUN = {'duration_ps': 2.0, 'fixed_below_A': SLAB.fixed_below_A, 'restart_every_ps': 0.5, 'seed': 7}
@@ -57,17 +57,20 @@ def folder(tmp_path, aiida_localhost):
 def run(codes, meam_potential):
     """The work chain at its start, maybe after an earlier run."""
 
-    def make(n_runs=1, **earlier):
+    def make(n_runs=1, max_iterations=None, **earlier):
         inputs = {
             'code': codes['lmp'],
             'structures': FramesData(Frames.from_atoms([SLAB.build()])),
             'potentials': {'m0': meam_potential},
             'settings': Dict({'kind': 'deposit', 'runs': [{**RUN, 'seed': 7 + n} for n in range(n_runs)]}),
         }
-        process = instantiate_process(
-            get_manager().get_runner(), MdWorkChain, lammps=inputs, **({'earlier': earlier} if earlier else {})
-        )
+        more = {'earlier': earlier} if earlier else {}
+        if max_iterations is not None:
+            more |= {'max_iterations': Int(max_iterations), 'pause_on_max_iterations': Bool(True)}
+        process = instantiate_process(get_manager().get_runner(), MdWorkChain, lammps=inputs, **more)
         process.setup()
+        process.look()
+        process.begin()
         process.ctx.children = []
         return process
 
@@ -94,8 +97,10 @@ def ended(ended_job):
             outputs['thermo'] = array_data({'run_000_step': thermo, 'run_000_n_atoms': thermo + 100})
         job = ended_job('liheal.lammps', {}, outputs, exit_status=code.status if code else 0)
         process.ctx.children.append(job)
-        process.ctx.iteration = len(process.ctx.children)
+        process.ctx.iteration += 1
         process.node.base.extras.set(process._considered_handlers_extra, [[] for _ in range(process.ctx.iteration)])
+        process.note_outputs()
+        process.look()
         return job, process.inspect_process()
 
     return make
@@ -114,23 +119,24 @@ def steps_of(process):
 def test_latest_restarts(folder):
     """Of each run its own, before its own step, in the last folder that has one."""
     folders = {
-        'run_000': named([folder('a', 500, 1000, run='run_000'), folder('b', 1500, 20000, run='run_000')]),
-        'run_001': named([folder('c', 500, run='run_000'), folder('d', dump=False, run='run_000')]),
+        'run_000': named([folder('a', run='run_000'), folder('b', run='run_000')]),
+        'run_001': named([folder('c', run='run_000'), folder('d', run='run_000')]),
         'run_002': named([folder('e', run='run_000')]),
     }
+    files = {
+        'run_000': {'s000': [500, 1000], 's001': [1500, 20000]},
+        'run_001': {'s000': [500], 's001': []},
+        'run_002': {'s000': []},
+    }
     below = {'run_000': 2000, 'run_001': 2000, 'run_002': 2000, 'run_003': 2000}
-    found = latest_restarts(Dict(below), **folders)
+    found = latest_restarts(Dict(below), Dict(files), **folders)
     assert found['restart_steps'].get_dict() == {'run_000': 1500, 'run_001': 500, 'run_002': None, 'run_003': None}
     assert found['segments'].get_dict() == {'run_000': 's001', 'run_001': 's000', 'run_002': None, 'run_003': None}
-    earlier = latest_restarts(Dict({'run_000': 1500}), **folders)
+    earlier = latest_restarts(Dict({'run_000': 1500}), Dict(files), **folders)
     assert (earlier['restart_steps'].get_dict(), earlier['segments'].get_dict()) == (
         {'run_000': 1000},
         {'run_000': 's000'},
     )
-
-
-def test_a_job_that_did_not_begin_left_nothing(tmp_path, aiida_localhost):
-    assert files_of(RemoteData(remote_path=str(tmp_path / 'none' / 'run_000'), computer=aiida_localhost)) == []
 
 
 def thermo(*steps, **more):
@@ -153,7 +159,7 @@ def test_deviations_of_segments_are_those_of_one_run(run, folder, ended):
     process = run()
     for name, steps, code in (('first', [0, 500, 1000], JOB.ERROR_WALLTIME), ('second', [500, 1000, 2000], None)):
         ended(process, folder(name, 500), code, thermo=np.array(steps, dtype=float))
-        process.ctx.parts_deviations[f's{process.ctx.iteration - 1:03d}'] = array_data(
+        process.ctx.parts_deviations[f's{process.ctx.n_jobs - 1:03d}'] = array_data(
             {'run_000_step': np.array(steps, dtype=float), 'run_000_max_devi_f': np.array(steps) / 1e4}
         ).store()
     process._attach()
@@ -380,3 +386,20 @@ def test_inputs_that_make_no_sense_are_refused(refusal, codes, meam_potential, f
     assert 'earlier.s000: must be a namespace' in refusal(MdWorkChain, lammps=inputs, earlier={'s000': folder('old')})
     inputs['settings'] = Dict({'kind': 'deposit', 'runs': [RUN, {**RUN, 'speed_m_per_s': -500.0}]})
     assert 'run 1: speed_m_per_s = -500.0' in refusal(MdWorkChain, lammps=inputs)
+
+
+def test_jobs_are_numbered_on_after_a_pause(run, folder, ended, monkeypatch):
+    """A pause at the largest number of jobs makes AiiDA count anew; what came before stays, and is not looked at."""
+    process = run(max_iterations=2)
+    monkeypatch.setattr(process, 'pause', lambda message: None)
+    for number in range(4):
+        _, result = ended(process, folder(f'job{number}', 300 * (number + 1)), JOB.ERROR_WALLTIME, np.array([number]))
+        assert result is None if number % 2 else result.status == 0
+        assert process.ctx.iteration == (number + 1) % 2
+        assert steps_of(process) == {'run_000': 300 * (number + 1)}
+    assert not process.ctx.is_finished
+    _, result = ended(process, folder('last', 2000), thermo=np.array([4.0]))
+    process.results()
+    assert list(process.ctx.parts_results) == ['s000', 's001', 's002', 's003', 's004']
+    assert process.outputs['thermo'].get_array('run_000_step').tolist() == [0, 1, 2, 3, 4]
+    assert paths(process.outputs['trajectories']['run_000'].values()) == ['job0', 'job1', 'job2', 'job3', 'last']
