@@ -16,7 +16,7 @@ from aiida.orm import ArrayData, Dict, RemoteData, Str
 
 from aiida_liheal.analysis import results
 from aiida_liheal.analysis.settings import AnalysisSettings
-from aiida_liheal.calculations.common import define_options, named, segments_in_order, settings_validator
+from aiida_liheal.calculations.common import check_segments, define_options, segments_in_order, settings_validator
 
 __all__ = ('AnalyseCalculation',)
 
@@ -137,11 +137,7 @@ class AnalyseCalculation(CalcJob):
     def _validate_trajectories(trajectories: Mapping[str, RemoteData] | None, _: Any) -> str | None:
         if not trajectories:
             return 'no trajectory given; give at least s000, the remote folder of a job that ran LAMMPS'
-        names = segments_in_order(trajectories)
-        expected = list(named(names))
-        if names != expected:
-            return f'trajectories are called {", ".join(names)}; the order needs the names {", ".join(expected)}'
-        return None
+        return check_segments('trajectories', trajectories)
 
     @staticmethod
     def _validate_run(run: Str, _: Any) -> str | None:

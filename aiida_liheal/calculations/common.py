@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from aiida_liheal.structures.settings import explain
 
-__all__ = ('ONE_THREAD', 'define_options', 'job_validator', 'named', 'segments_in_order', 'settings_validator')
+__all__ = (
+    'ONE_THREAD',
+    'check_segments',
+    'define_options',
+    'job_validator',
+    'named',
+    'segments_in_order',
+    'settings_validator',
+)
 
 #: Environment of a job that shares its machine: each process one thread. Override through `options`.
 ONE_THREAD = {
@@ -62,6 +70,15 @@ def define_options(spec: CalcJobProcessSpec, parser: str, withmpi: bool = False)
 def named(segments: Sequence[Any]) -> dict[str, Any]:
     """The segments of a run by their names: s000, s001, …, s999, s1000."""
     return {f's{number:03d}': segment for number, segment in enumerate(segments)}
+
+
+def check_segments(what: str, names: Iterable[str]) -> str | None:
+    """What is wrong with the names of the segments of a run, as a validator says it."""
+    given = segments_in_order(names)
+    expected = list(named(given))
+    if given == expected:
+        return None
+    return f'{what} are called {", ".join(given)}; the order needs the names {", ".join(expected)}'
 
 
 def segments_in_order(names: Iterable[str]) -> list[str]:

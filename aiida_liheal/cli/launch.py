@@ -370,7 +370,7 @@ def _with_options(builder: ProcessBuilder, options: dict[str, Any]) -> ProcessBu
 
 def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) -> ProcessBuilder:
     """A builder with the inputs of an earlier run of the same verb, to go on from where its jobs came to."""
-    from aiida_liheal.workchains.points import folders_of, still_there
+    from aiida_liheal.workchains.points import folders_of, still_there, was_refused
 
     if node.process_label != process.__name__:
         raise ValueError(f'node {node.pk} is a {node.process_label}; --restart of this verb needs a {process.__name__}')
@@ -378,6 +378,16 @@ def _restarted(process: Any, node: Any, codes: dict[str, Any], dry_run: bool) ->
         raise ValueError(f'process {node.pk} is not over yet; `verdi process kill {node.pk}` ends it')
     if node.is_finished_ok:
         raise ValueError(f'process {node.pk} came to its end: there is nothing to go on with')
+    if was_refused(node):
+        cause = '; '.join(run.get('cause') or run['status'] for run in node.outputs.results['runs'])
+        raise ValueError(
+            f'process {node.pk} ended beyond a limit, or with atoms too many or too few ({cause}): its last restart '
+            'file may be from after that, and what follows would hide it; launch it anew, with other settings or limits'
+        )
+    if 'flags' in node.outputs:
+        echo.echo_warning(
+            f'process {node.pk} went beyond limits that only flag it; `flags` of what goes on tells of its own part'
+        )
     # a run that was killed left no outputs of its own: its jobs have the folders
     folders = still_there(folders_of(node, store=not dry_run))
     if not folders:

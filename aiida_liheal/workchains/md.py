@@ -18,7 +18,7 @@ from aiida.engine import (
 from aiida.orm import ArrayData, Dict, Int, RemoteData, Str
 
 from aiida_liheal.calculations.analyse import DUMP
-from aiida_liheal.calculations.common import named, segments_in_order
+from aiida_liheal.calculations.common import check_segments, named, segments_in_order
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.lammps.readers import merge_thermo, restart_steps
@@ -165,6 +165,7 @@ class MdWorkChain(RestartWorkChain):
             'inputs that broke off, s000, s001, …: it goes on from the last restart file in the last of them.',
         )
         spec.inputs['max_iterations'].default = lambda: Int(1000)
+        spec.inputs.validator = cls._validate_inputs
         spec.outline(
             cls.setup,
             while_(cls.is_unseen)(cls.look),
@@ -225,6 +226,17 @@ class MdWorkChain(RestartWorkChain):
         strange = [name for name, folders in (earlier or {}).items() if not isinstance(folders, Mapping)]
         if strange:
             return f'earlier.{strange[0]}: must be a namespace of folders by run, such as earlier.run_000.s000'
+        faults = (check_segments(f'folders of earlier.{run}', folders) for run, folders in (earlier or {}).items())
+        return next((fault for fault in faults if fault), None)
+
+    @staticmethod
+    def _validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+        if 'settings' not in inputs.get('lammps', {}):
+            return None  # told by the port itself
+        runs = [run_folder(number) for number in range(len(inputs['lammps']['settings'].get_dict().get('runs', [])))]
+        strange = [run for run in inputs.get('earlier', {}) if run not in runs]
+        if strange:
+            return f'earlier.{strange[0]}: there is no such run in settings; allowed are {", ".join(runs)}'
         return None
 
     def setup(self) -> None:

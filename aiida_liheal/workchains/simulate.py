@@ -7,9 +7,10 @@ from typing import Any, ClassVar, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
-from aiida.orm import AbstractCode, Dict, Int, RemoteData, Str, StructureData
+from aiida.orm import AbstractCode, ArrayData, Dict, Int, RemoteData, Str, StructureData
 
 from aiida_liheal.calculations.analyse import AnalyseCalculation
+from aiida_liheal.calculations.common import check_segments
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, run_folder
 from aiida_liheal.calculations.monitors import limits_monitor
 from aiida_liheal.data.frames import FramesData
@@ -49,6 +50,18 @@ def run_settings(kind: str, settings: Mapping[str, Any], seed: int) -> dict[str,
     return {**settings, 'seed': derive_seed(seed, kind)}
 
 
+#: What a pack gives for one of its runs.
+_PACKED: dict[str, type] = {
+    'start': FramesData,
+    'results': Dict,
+    'thermo': ArrayData,
+    'deviations': ArrayData,
+    'last_frames': FramesData,
+    'flags': Dict,
+    'trajectories': Mapping,
+}
+
+
 class SimulationWorkChain(ProtocolMixin, WorkChain):
     """Build, run and analyse one simulation. The subclasses say which kind."""
 
@@ -85,12 +98,14 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             valid_type=RemoteData,
             dynamic=True,
             required=False,
+            validator=lambda earlier, _: check_segments('folders of earlier', earlier or {}),
             help='Trajectories of an earlier run with the same inputs that broke off, s000, s001, …, to go on from.',
         )
         spec.input_namespace(
             'packed',
             dynamic=True,
             required=False,
+            validator=cls._validate_packed,
             help='What a job that did several runs (`liheal.pack`) gave for this one: start, trajectories, results, '
             'thermo, deviations, last_frames and flags, such as there are; nothing is run then.',
         )
@@ -119,6 +134,25 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         except ValueError as error:
             return str(error)
         return None
+
+    @staticmethod
+    def _validate_packed(packed: Mapping[str, Any] | None, _: Any) -> str | None:
+        if not packed:
+            return None
+        if strange := [name for name in packed if name not in _PACKED]:
+            return f'packed.{strange[0]}: allowed are {", ".join(_PACKED)}'
+        for name, kind in _PACKED.items():
+            if name in packed and not isinstance(packed[name], kind):
+                return f'packed.{name}: is a {type(packed[name]).__name__}; needed is {kind.__name__}'
+        if missing := [name for name in ('start', 'results') if name not in packed]:
+            return f'packed.{missing[0]}: is missing; a part of a pack has start and results'
+        runs = packed['results'].get_dict().get('runs')
+        if not isinstance(runs, list) or len(runs) != 1 or 'status' not in runs[0]:
+            return 'packed.results: needed is the record of exactly one run, with its status, in `runs`'
+        folders = packed.get('trajectories', {})
+        if strange := [name for name, folder in folders.items() if not isinstance(folder, RemoteData)]:
+            return f'packed.trajectories.{strange[0]}: is a {type(folders[strange[0]]).__name__}; needed is RemoteData'
+        return check_segments('folders of packed.trajectories', folders)
 
     @classmethod
     def _completed(cls, settings: dict[str, Any], crystal: Shape | None) -> dict[str, Any]:
@@ -150,6 +184,8 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
     def _validate_inputs(cls, inputs: dict[str, Any], context: Any) -> str | None:
         if not {'settings', 'potentials'} <= set(inputs):
             return None
+        if inputs.get('packed') and inputs.get('earlier'):
+            return 'packed and earlier given: nothing is run, nor gone on with, where packed is given; leave out one'
         # the checks of the job itself, before anything is built or submitted
         try:
             start = FramesData(Frames.from_atoms([start_of(cls._kind, inputs)]))

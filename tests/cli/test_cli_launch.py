@@ -238,6 +238,21 @@ def test_restart_is_refused_for_what_cannot_go_on(invoke, codes, healed):
         assert part in output
 
 
+def test_restart_is_refused_after_a_limit(invoke, codes):
+    """A monitor stopped it: what follows its last restart file would end well, and hide why."""
+    from aiida.orm import Dict
+
+    for status, refused in (('stopped', True), ('unbalanced', True), ('walltime', False)):
+        node = process(WorkChainNode, 'HealWorkChain', 'liheal.heal', state='finished', exit_status=320)
+        record = {'status': status, 'cause': 'max_temperature_K = 900.0 K passed at step 300'}
+        give(node, results=Dict({'runs': [record]}).store())
+        code, output = invoke('launch', 'heal', '--restart', node.pk)
+        assert code == 1
+        assert ('ended beyond a limit' in output) == refused
+        assert ('max_temperature_K = 900.0 K passed at step 300' in output) == refused
+        assert ('launch it anew' in output) or not refused
+
+
 def test_without_a_daemon_nothing_is_submitted(invoke, codes, potential, n_nodes):
     before = n_nodes()
     status, output = invoke('launch', 'heal', '--potential', potential.pk, '--protocol', 'fast')

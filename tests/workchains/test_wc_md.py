@@ -384,6 +384,10 @@ def test_inputs_that_make_no_sense_are_refused(refusal, codes, meam_potential, f
         'settings': Dict({'kind': 'deposit', 'runs': [RUN]}),
     }
     assert 'earlier.s000: must be a namespace' in refusal(MdWorkChain, lammps=inputs, earlier={'s000': folder('old')})
+    told = refusal(MdWorkChain, lammps=inputs, earlier={'run_099': {'s000': folder('other')}})
+    assert 'earlier.run_099: there is no such run in settings; allowed are run_000' in told
+    told = refusal(MdWorkChain, lammps=inputs, earlier={'run_000': {'s001': folder('later')}})
+    assert 'folders of earlier.run_000 are called s001; the order needs the names s000' in told
     inputs['settings'] = Dict({'kind': 'deposit', 'runs': [RUN, {**RUN, 'speed_m_per_s': -500.0}]})
     assert 'run 1: speed_m_per_s = -500.0' in refusal(MdWorkChain, lammps=inputs)
 

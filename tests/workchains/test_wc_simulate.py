@@ -8,7 +8,7 @@ from aiida.common import LinkType
 from aiida.engine import run_get_node
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from aiida.orm import Dict, InstalledCode, Int, Str, StructureData, WorkChainNode, to_aiida_type
+from aiida.orm import Dict, InstalledCode, Int, RemoteData, Str, StructureData, WorkChainNode, to_aiida_type
 from plumpy import ProcessState
 
 from aiida_liheal.calculations.lammps import JobSettings, LammpsCalculation, check_runs
@@ -410,3 +410,31 @@ def test_walltime_makes_several_jobs(deposition):
     ends = [job.outputs.results['runs'][0]['last_step'] for job in stopped]
     assert [job.inputs.restart_steps['run_000'] for job in (*stopped[1:], last)] == ends
     assert columns(outputs)['n_inserted'].max() == 14
+
+
+def test_parts_of_a_pack_that_make_no_sense_are_refused(refusal, deposition, aiida_localhost, tmp_path):
+    """What is taken over has to be whole: one run with its status, its start, its folders in order."""
+    folder = RemoteData(computer=aiida_localhost, remote_path=str(tmp_path))
+    part = {
+        'start': FramesData(Frames.from_atoms([read_crystal('deposit', SLAB).build()])),
+        'results': Dict({'runs': [{'status': 'finished'}]}),
+        'trajectories': {'s000': folder},
+    }
+
+    def told(**changes):
+        packed = {name: value for name, value in {**part, **changes}.items() if value is not None}
+        return refusal(DepositWorkChain, **deposition(), packed=packed)
+
+    assert 'packed.thermos: allowed are start, results' in told(thermos=Dict({}))
+    assert 'packed.start: is missing' in told(start=None)
+    assert 'packed.start: is a Dict; needed is FramesData' in told(start=Dict({}))
+    assert 'exactly one run' in told(results=Dict({'runs': [{'status': 'finished'}] * 2}))
+    assert 'exactly one run' in told(results=Dict({'runs': [{}]}))
+    assert 'packed.trajectories.s000: is a Int; needed is RemoteData' in told(trajectories={'s000': Int(1)})
+    assert 'needs the names s000, s001' in told(trajectories={'s000': folder, 's002': folder})
+    assert 'packed and earlier given' in refusal(
+        DepositWorkChain, **deposition(), packed=part, earlier={'s000': folder}
+    )
+    assert 'the order needs the names s000' in refusal(DepositWorkChain, **deposition(), earlier={'run_000': folder})
+    process = instantiate_process(get_manager().get_runner(), DepositWorkChain, **deposition(), packed=part)
+    assert set(process.inputs.packed) == set(part)
