@@ -101,12 +101,13 @@ def main() -> int:
         print(f'LabelWorkChain<{node.pk}>: {node.exit_message}', file=sys.stderr)
         return 1
     labelled = outputs['frames']['b000'].get_frames()
-    steps = {frame['index']: frame for frame in outputs['frames']['b000'].creator.outputs.summary['frames']}
+    dropped = {frame['index']: frame for frame in node.outputs.summary['dropped']}
     good = True
     for index, (domain, frame) in enumerate(chosen):
         place = np.flatnonzero(labelled.extra['source_index'] == index)
-        result: dict[str, Any] = {'domain': domain, 'limit_eV_per_A': LIMITS[domain], **steps[index]}
+        result: dict[str, Any] = {'domain': domain, 'limit_eV_per_A': LIMITS[domain], **dropped.get(index, {})}
         if len(place):
+            result |= {key: labelled.extra[key][place[0]].tolist() for key in ('scf_steps', 'seconds', 'kpoint_mesh')}
             result |= compare(frame, labelled.select(place))
         passed = result.get('force_rmse_eV_per_A', np.inf) <= LIMITS[domain]
         good = good and passed

@@ -33,7 +33,8 @@ def define_batch(spec: CalcJobProcessSpec, settings: str) -> None:
     spec.output(
         'summary',
         valid_type=Dict,
-        help='Frames given, made and dropped with their causes; seconds and what else is known of each; versions.',
+        help='Frames given, made and dropped with their causes; seconds a frame; versions. What is known of each '
+        'labelled frame (`seconds`, `scf_steps`) is in `extra` of `frames`.',
     )
     spec.exit_code(
         302,

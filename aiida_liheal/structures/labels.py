@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,10 +35,27 @@ def labels_to_arrays(labels: Mapping[int, HasLabels]) -> dict[str, NDArray]:
     }
 
 
-def label_frames(given: Frames, labels: Mapping[str, NDArray]) -> Frames:
+#: What is kept of the record of a labelled frame, as extra arrays of its shard.
+_KEPT = ('seconds', 'scf_steps', 'kpoint_mesh')
+
+
+def label_frames(
+    given: Frames, labels: Mapping[str, NDArray], records: Sequence[Mapping[str, Any]] | None = None
+) -> Frames:
     """The frames that were labelled, with their labels and `source_index`.
 
     Velocities and labels that `given` has are not taken over; other extra arrays are.
+
+    Parameters
+    ----------
+    given : Frames
+        The frames of the batch.
+    labels : mapping
+        Arrays as of `labels_to_arrays`.
+    records : sequence of mapping, optional
+        What became of each frame that was tried, with its `index`. `seconds`, `scf_steps` and `kpoint_mesh` become
+        extra arrays, if all labelled frames have them: a few bytes a frame in the repository, where a list of
+        dictionaries in the database has a hundred.
 
     Raises
     ------
@@ -49,6 +66,12 @@ def label_frames(given: Frames, labels: Mapping[str, NDArray]) -> Frames:
     if source.size and not 0 <= source.min() <= source.max() < len(given):
         raise ValueError(f'labels of frames {source.min()} to {source.max()}, the job was given {len(given)} frames')
     chosen = given.select(source)
+    by_index = {record['index']: record for record in records or []}
+    told = [by_index.get(int(index), {}) for index in source]
+    kept = {key: [record[key] for record in told] for key in _KEPT if told and all(key in record for record in told)}
+    numbers = {
+        key: np.array(values, dtype=np.float32 if key == 'seconds' else np.int32) for key, values in kept.items()
+    }
     return Frames(
         elements=chosen.elements,
         counts=chosen.counts,
@@ -59,12 +82,12 @@ def label_frames(given: Frames, labels: Mapping[str, NDArray]) -> Frames:
         energies=labels['energies'],
         forces=labels['forces'],
         virials=labels['virials'],
-        extra={**chosen.extra, 'source_index': source},
+        extra={**chosen.extra, **numbers, 'source_index': source},
     )
 
 
 def summarise_batch(engine: str, status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The summary of a batch from the runner's `status.json`."""
+    """The summary of a batch from the runner's `status.json`; what is known of single frames goes with them."""
     frames = status['frames']
     made = [frame for frame in frames if frame['status'] == 'converged']
     seconds = [frame['seconds'] for frame in made]
@@ -75,7 +98,6 @@ def summarise_batch(engine: str, status: dict[str, Any], settings: dict[str, Any
         'n_dropped': len(frames) - len(made),
         'n_not_tried': status['n_given'] - len(frames),
         'dropped': [{'index': f['index'], 'cause': f['cause']} for f in frames if f['status'] != 'converged'],
-        'frames': frames,
         'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
         'wall_s': status['wall_s'],
         'versions': status['versions'],

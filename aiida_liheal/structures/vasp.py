@@ -361,7 +361,7 @@ def _read_vasprun(handle: IO[bytes]) -> Reading:
     parts: list[tuple[int, Frames]] = []
     left_out: list[LeftOut] = []
     parameters: dict[str, str] = {}
-    index, is_open, n_learned = 0, False, 0
+    index, is_open, n_learned, pressure_kB = 0, False, 0, 0.0
     try:
         for event, element in ElementTree.iterparse(handle, events=('start', 'end')):  # noqa: S314  see above
             if event == 'start':
@@ -380,7 +380,9 @@ def _read_vasprun(handle: IO[bytes]) -> Reading:
                     n_learned += 1
                 else:
                     try:
-                        parts.append((index, _calculation(element, symbols, parameters.get('NELM'))))
+                        # the file says it before the first step
+                        pressure_kB = _number(parameters.get('PSTRESS')) or 0.0
+                        parts.append((index, _calculation(element, symbols, parameters.get('NELM'), pressure_kB)))
                     except ValueError as error:
                         left_out.append(LeftOut(index, str(error)))
                 index += 1
@@ -395,10 +397,20 @@ def _read_vasprun(handle: IO[bytes]) -> Reading:
     if not parts and not left_out:
         left_out.append(LeftOut(None, 'it holds no ionic step'))
     notes = [] if 'NELM' in parameters else ['it does not say NELM: whether the electrons converged was not checked']
+    if pressure_kB:
+        notes.append(f'PSTRESS = {pressure_kB} kB: pressure x volume was taken off, which its energies hold')
     return join_labelled(parts, left_out, notes)
 
 
-def _calculation(element: Any, symbols: Sequence[str], n_most: str | None) -> Frames:
+def _number(words: str | None) -> float | None:
+    """A number in a file; None if there is none."""
+    try:
+        return float(words or '')
+    except ValueError:
+        return None
+
+
+def _calculation(element: Any, symbols: Sequence[str], n_most: str | None, pressure_kB: float) -> Frames:
     """The frame of one ionic step. Raises ValueError with the cause if it is none."""
     if n_most is not None and len(element.findall('scstep')) >= int(n_most):
         raise ValueError(f'its electrons did not converge: NELM = {n_most} electronic steps were reached')
@@ -426,11 +438,14 @@ def _calculation(element: Any, symbols: Sequence[str], n_most: str | None) -> Fr
     for what, value in (('cell', cell), ('positions', scaled), ('forces', forces), ('energy', energy)):
         if value is None:
             raise ValueError(f'it has no {what}')
-    try:
-        number = float(energy.text)
-    except (TypeError, ValueError):
-        raise ValueError(f'its energy cannot be read: {energy.text!r}') from None
+    number = _number(energy.text)
+    if number is None:
+        raise ValueError(f'its energy cannot be read: {energy.text!r}')
     assert cell is not None  # noqa: S101  for mypy: checked above
     assert scaled is not None  # noqa: S101
     assert forces is not None  # noqa: S101
+    electronic = _number(element.findtext("scstep[last()]/energy/i[@name='e_fr_energy']"))
+    # under a pressure that is asked for, what stands here is an enthalpy, unlike that of an OUTCAR
+    if pressure_kB and number != electronic:
+        number -= pressure_kB * KILOBAR * abs(float(np.linalg.det(cell)))
     return _frame(symbols, cell, scaled @ cell, number, forces, kilobar)

@@ -2,6 +2,7 @@
 
 import gzip
 import warnings
+from pathlib import Path
 
 import ase.io
 import dpdata
@@ -215,6 +216,41 @@ def test_notes(tmp_path):
     for old, new in (('in kB', 'in kB ***'), ('  in kB', '\n  stress')):
         path.write_text(changed(old, new))
         assert '1 of 2 frames have no stress' in ' '.join(read_outcar(path).notes)
+
+
+def test_an_enthalpy_is_no_energy(tmp_path):
+    """Under PSTRESS a vasprun.xml tells the free energy and pressure x volume; the forces belong to the energy."""
+    run = make_run(n_steps=2, isif=3)
+    pressure_kB = 20.0
+    enthalpy = run.free + pressure_kB * np.abs(np.linalg.det(run.cells)) / 1602.176634
+    parameter = f'<parameters><i name="PSTRESS"> {pressure_kB} </i>'
+    text = vasprun(run.with_(free=enthalpy)).replace('<parameters>', parameter)
+    path = tmp_path / 'vasprun.xml'
+    path.write_text(text)
+    reading = read_vasprun(path)
+    assert np.allclose(reading.frames.energies, run.free, rtol=0, atol=1e-6)
+    assert 'PSTRESS = 20.0 kB' in ' '.join(reading.notes)
+    # no term where the last electronic step says the same
+    path.write_text(vasprun(run).replace('<parameters>', parameter).replace('>1.0</i>', f'>{run.free[0]:.8f}</i>'))
+    assert read_vasprun(path).frames.energies[0] == run.free[0]
+
+
+#: Runs of VASP among the files for ASE's own tests, which come with it.
+REAL = Path(ase.__file__).parent / 'test' / 'testdata' / 'vasp'
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason='ASE came without the files of its tests')
+@pytest.mark.parametrize('name', ['OUTCAR_example_1', 'vasprun_dfpt.xml', 'vasprun_pstress.xml'])
+def test_runs_of_others(name):
+    """Real files: energies as ASE reads them, forces and virials as dpdata does."""
+    is_xml = name.endswith('.xml')
+    frames = (read_vasprun if is_xml else read_outcar)(REAL / name).frames
+    atoms = ase.io.read(REAL / name, format='vasp-xml' if is_xml else 'vasp-out')
+    data = dpdata.LabeledSystem(str(REAL / name), fmt='vasp/xml' if is_xml else 'vasp/outcar').data
+    assert frames.energies[-1] == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=2e-8)
+    assert np.allclose(frames.forces, data['forces'].reshape(-1, 3), rtol=0, atol=1e-12)
+    assert np.allclose(frames.virials, data['virials'], rtol=1e-12, atol=1e-12)
+    assert frames.symbols(0) == list(atoms.symbols)
 
 
 @pytest.mark.parametrize('kind', WRITERS)

@@ -1,5 +1,6 @@
 """The verb `label`: protocols, refusals, batches, restarts, and what it says when too much is missing."""
 
+import json
 import sys
 from importlib.util import find_spec
 
@@ -204,6 +205,39 @@ def test_interrupted_batches_are_submitted_again_until_the_limit(python_code, th
     process.inspect_batches()
     assert not process.has_batches_left()
     assert process.ctx.ended['b000'].uuid == job.uuid
+
+
+def test_nodes_and_database_grow_with_batches_not_with_frames(aiida_localhost):
+    """Ten times the frames in a batch: as many nodes and links, and no more in their attributes."""
+    code = InstalledCode(label='ase', computer=aiida_localhost, filepath_executable=sys.executable).store()
+    settings = {'calculator': 'lj', 'parameters': {'sigma': 2.7, 'epsilon': 0.1, 'rc': 4.0}}
+    found = []
+    for n_frames in (2, 20):
+        images = []
+        for seed in range(n_frames):
+            atoms = bulk('Li', 'bcc', a=3.44, cubic=True)
+            atoms.rattle(0.1, seed=seed)
+            images.append(atoms)
+        builder = LabelWorkChain.get_builder_from_protocol(
+            code,
+            FramesData(Frames.from_atoms(images)),
+            overrides={'batch_size': n_frames, 'ase': {'settings': settings}},
+            engine='ase',
+        )
+        outputs, node = run_get_node(builder)
+        assert node.is_finished_ok, node.exit_message
+        assert sum(map(len, outputs['frames'].values())) == n_frames
+        assert all((shard.get_frames().extra['seconds'] > 0).all() for shard in outputs['frames'].values())
+        processes = [node, *node.called_descendants]
+        nodes = {process.pk: process for process in processes}
+        nodes |= {link.node.pk: link.node for each in processes for link in each.base.links.get_outgoing().all()}
+        links = sum(len(each.base.links.get_incoming().all()) for each in nodes.values())
+        size = sum(len(json.dumps(each.base.attributes.all)) for each in nodes.values())
+        found.append((len(nodes), links, size))
+    (nodes, links, size), (more_nodes, more_links, more_size) = found
+    assert (nodes, links) == (more_nodes, more_links)
+    # numbers may have some digits more
+    assert more_size - size < 100
 
 
 @needs_gpaw

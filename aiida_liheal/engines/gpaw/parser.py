@@ -41,7 +41,7 @@ class GpawParser(Parser):
         given = self.node.inputs.frames
         try:
             with np.load(path, allow_pickle=False) as archive:
-                labelled = label_frames(given.get_frames(), dict(archive))
+                labelled = label_frames(given.get_frames(), dict(archive), status['frames'])
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             return codes.ERROR_NO_OUTPUT.format(name=GpawCalculation.LABELS, cause=error)
         if len(labelled):

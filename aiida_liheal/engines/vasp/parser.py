@@ -55,7 +55,7 @@ class VaspBatchParser(Parser):
         labels, told, version = self._read(folder, frames)
         self.out('summary', Dict(self._summary(status, told, len(frames), version)))
         if labels:
-            self.out('frames', FramesData(label_frames(frames, labels_to_arrays(labels)), domain=given.domain))
+            self.out('frames', FramesData(label_frames(frames, labels_to_arrays(labels), told), domain=given.domain))
         if status['error']:
             return codes.ERROR_VASP_DOES_NOT_START.format(cause=status['error'])
         if len(told) < len(frames):
@@ -102,7 +102,6 @@ class VaspBatchParser(Parser):
             'n_dropped': len(told) - len(seconds),
             'n_not_tried': n_given - len(told),
             'dropped': [{'index': f['index'], 'cause': f['cause']} for f in told if f['status'] != 'converged'],
-            'frames': told,
             'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
             'wall_s': status['wall_s'],
             'versions': {'vasp': version, 'python': status['python'], 'potentials': potentials},
