@@ -14,7 +14,6 @@ from aiida.orm import CalcJobNode, Dict, InstalledCode, Int, QueryBuilder, load_
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines import engine
-from aiida_liheal.engines.vasp.alone import VaspAloneWorkChain
 from aiida_liheal.engines.vasp.calculation import VaspBatchCalculation
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.label import LabelWorkChain
@@ -171,37 +170,6 @@ def test_frames_that_fail_go_alone(label, stand_in, cells):
     for child in node.called_descendants:
         if isinstance(child, CalcJobNode):
             assert 'POTCAR' not in child.outputs.retrieved.base.repository.list_object_names()
-
-
-def test_alone_on_a_replayed_registry(cells, potential_family, aiida_localhost, stand_in, tmp_path):
-    """`mock-vasp` of aiida-vasp records a run of the stand-in, then replays it for the same input: the same labels."""
-    registry = tmp_path / 'registry'
-    registry.mkdir()
-    labels = []
-    for number, record in enumerate((f'export MOCK_VASP_VASP_CMD={stand_in.path}', '')):
-        code = InstalledCode(
-            label=f'mock-{number}',
-            computer=aiida_localhost,
-            filepath_executable=str(Path(sys.executable).parent / 'mock-vasp'),
-            prepend_text=f'export MOCK_VASP_REG_BASE={registry}\nexport MOCK_VASP_UPLOAD_PREFIX=replayed\n{record}',
-            with_mpi=False,
-        ).store()
-        builder = VaspAloneWorkChain.get_builder()
-        builder.code, builder.frames = code, FramesData(Frames.from_atoms(cells(2)))
-        builder.summary = Dict({'dropped': [{'index': 1, 'cause': 'not self-consistent'}]})
-        builder.settings, builder.max_frames = Dict(CHEAP), Int(4)
-        builder.options = Dict({'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1}, 'withmpi': False})
-        builder.potential_family, builder.potential_mapping = potential_family, Dict({'Li': 'Li'})
-        outputs, node = run_get_node(builder)
-        assert node.is_finished_ok, node.exit_message
-        labels.append(outputs['frames'].get_frames())
-        assert outputs['summary']['tried'] == [1]
-        stand_in.ask(**{'*': 'nothing'})  # the second time it is not asked
-    assert list(registry.rglob('vasprun.xml'))
-    assert not list(registry.rglob('POTCAR'))
-    assert np.array_equal(labels[0].forces, labels[1].forces)
-    assert np.array_equal(labels[0].virials, labels[1].virials)
-    assert labels[0].extra['source_index'].tolist() == [1]
 
 
 def test_what_fails_alone_too_is_told_and_left_out(label, stand_in):

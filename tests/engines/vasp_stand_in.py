@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections import namedtuple
 from itertools import product
 from pathlib import Path
 
@@ -34,6 +35,10 @@ DEPTH, WIDTH, DISTANCE, CUTOFF = 0.2, 1.5, 3.1, 6.0
 KILOBAR = 1602.1766208
 #: What smearing to zero would add to the energy: e_0_energy is not e_fr_energy
 EXTRAPOLATION = 0.0125
+
+#: What a run tells beside its labels: who computed it, the free energy, the one without entropy and the one extrapolated
+#: to no smearing after each electronic step, divisions and shift of the k-points, the Fermi level, occupied bands
+Run = namedtuple('Run', 'program steps mesh shift fermi bands')
 
 #: Stands in the place of the numbers of a potential: an exported archive must not hold it.
 SECRET = 'NUMBERS-OF-THE-POTENTIAL'  # noqa: S105
@@ -139,31 +144,51 @@ def structure(name, cell, scaled):
     )
 
 
-def vasprun_text(cell, symbols, scaled, tags, n_steps, result):
-    """A vasprun.xml of one ionic step."""
+def made_up(n_steps, energy):
+    """A run of n steps that comes nearer to its energy from step to step."""
+    energies = [energy + 10.0 ** (1 - 2 * (step + 1)) for step in range(n_steps - 1)] + [energy]
+    steps = [(e, e + 0.02, e + EXTRAPOLATION) for e in energies]
+    return Run('stand-in of the tests of aiida-liheal', steps, (1, 1, 1), (0.0, 0.0, 0.0), 0.0, 4)
+
+
+def kpoints_and_weights(mesh, shift):
+    """Points of a mesh in units of the reciprocal cell, of k and -k the first one only, with their weights."""
+    points = {}
+    for numbers in product(*(range(n) for n in mesh)):
+        point = [(i + s) / n for i, s, n in zip(numbers, shift, mesh)]  # noqa: B905
+        opposite = tuple(round(-x % 1.0, 9) % 1.0 for x in point)
+        name = opposite if opposite in points else tuple(round(x % 1.0, 9) for x in point)
+        points[name] = points.get(name, 0) + 1
+    total = mesh[0] * mesh[1] * mesh[2]
+    return [([x - (x > 0.5) for x in point], n / total) for point, n in points.items()]
+
+
+def energies(step, indent):
+    """The three energies of a step as vasprun.xml has them."""
+    names = ('e_fr_energy', 'e_wo_entrp', 'e_0_energy')
+    return [indent + '<i name="%s">%16.8f </i>' % pair for pair in zip(names, step)]  # noqa: B905
+
+
+def vasprun_text(cell, symbols, scaled, tags, n_steps, result, run=None):
+    """A vasprun.xml of one ionic step; what is not told of the run is made up."""
     energy, forces, stress = result
+    run = run or made_up(n_steps, energy)
+    kpoints = kpoints_and_weights(run.mesh, run.shift)
     integer = ' <i type="int" name="%s">%6d</i>'
     names = list(dict.fromkeys(symbols))
     lines = ['<?xml version="1.0" encoding="ISO-8859-1"?>', '<modeling>', ' <generator>']
     lines += ['  <i name="program" type="string">vasp </i>', '  <i name="version" type="string">6.3.0  </i>']
-    lines += [
-        '  <i name="subversion" type="string">stand-in of the tests of aiida-liheal </i>',
-        ' </generator>',
-        ' <incar>',
-    ]
+    lines += ['  <i name="subversion" type="string">%s </i>' % run.program, ' </generator>', ' <incar>']
     lines += ['  <i type="string" name="PREC">accura</i>', '  <i name="EDIFF">%16.8f</i>' % float(tags['EDIFF'])]
     lines += [' ' + integer % ('NELM', int(tags['NELM'])), ' </incar>', ' <kpoints>', '  <generation param="Gamma">']
-    lines += ['   <v type="int" name="divisions">       1        1        1 </v>', '  </generation>']
-    lines += ['  <varray name="kpointlist" >', '   ' + row((0, 0, 0)), '  </varray>', '  <varray name="weights" >']
-    lines += [
-        '   <v>      1.00000000 </v>',
-        '  </varray>',
-        ' </kpoints>',
-        ' <parameters>',
-        '  <separator name="electronic" >',
-    ]
+    lines += ['   <v type="int" name="divisions">%8d %8d %8d </v>' % tuple(run.mesh)]
+    lines += ['   <v name="usershift">' + row(run.shift)[3:], '  </generation>', '  <varray name="kpointlist" >']
+    lines += ['   ' + row(point) for point, _ in kpoints] + ['  </varray>', '  <varray name="weights" >']
+    lines += ['   <v>%16.8f </v>' % weight for _, weight in kpoints]
+    lines += ['  </varray>', ' </kpoints>', ' <parameters>', '  <separator name="electronic" >']
     lines += [integer % ('NELM', int(tags['NELM'])), '  <i name="EDIFF">%16.8f</i>' % float(tags['EDIFF'])]
-    lines += [integer % ('ISPIN', 1), integer % ('NBANDS', 4), '  </separator>', '  <separator name="ionic" >']
+    lines += [integer % ('ISPIN', 1), integer % ('NBANDS', max(4, run.bands)), '  </separator>']
+    lines += ['  <separator name="ionic" >']
     lines += [integer % ('NSW', 0), integer % ('IBRION', -1), integer % ('ISIF', 2), '  </separator>', ' </parameters>']
     lines += [' <atominfo>', '  <atoms>%8d </atoms>' % len(symbols), '  <types>%8d </types>' % len(names)]
     lines += [
@@ -186,44 +211,40 @@ def vasprun_text(cell, symbols, scaled, tags, n_steps, result):
         for s in names
     ]
     lines += ['   </set>', '  </array>', ' </atominfo>', structure('initialpos', cell, scaled), ' <calculation>']
-    for step in range(n_steps):
-        here = energy + 10.0 ** (1 - 2 * (step + 1)) * (step + 1 < n_steps)
+    for step in run.steps:
         lines += ['  <scstep>', '   <time name="total">    0.01    0.01</time>', '   <energy>']
-        lines += [
-            '    <i name="e_fr_energy">%16.8f </i>' % here,
-            '    <i name="e_wo_entrp">%16.8f </i>' % (here + 0.02),
-        ]
-        lines += ['    <i name="e_0_energy">%16.8f </i>' % (here + EXTRAPOLATION), '   </energy>', '  </scstep>']
+        lines += [*energies(step, '    '), '   </energy>', '  </scstep>']
     lines += [structure('', cell, scaled), '  <varray name="forces" >']
     lines += ['   ' + row(f) for f in forces] + ['  </varray>']
     if stress is not None:
         lines += ['  <varray name="stress" >'] + ['   ' + row(s) for s in stress] + ['  </varray>']
-    lines += ['  <energy>', '   <i name="e_fr_energy">%16.8f </i>' % energy]
-    lines += ['   <i name="e_wo_entrp">%16.8f </i>' % (energy + 0.02)]
-    lines += ['   <i name="e_0_energy">%16.8f </i>' % (energy + EXTRAPOLATION), '  </energy>']
-    lines += ['  <eigenvalues>', '   <array>', '    <dimension dim="1">band</dimension>']
-    lines += ['    <dimension dim="2">kpoint</dimension>', '    <dimension dim="3">spin</dimension>']
-    lines += ['    <field>eigene</field>', '    <field>occ</field>', '    <set>', '     <set comment="spin 1">']
-    lines += ['      <set comment="kpoint 1">']
-    lines += ['       <r>%10.4f %10.4f </r>' % (band - 2.0, float(band < 2)) for band in range(4)]
-    lines += ['      </set>', '     </set>', '    </set>', '   </array>', '  </eigenvalues>', '  <dos>']
-    lines += ['   <i name="efermi">      0.00000000 </i>', '  </dos>', ' </calculation>']
+    lines += ['  <energy>', *energies(run.steps[-1], '   '), '  </energy>']
+    if run.bands:
+        lines += ['  <eigenvalues>', '   <array>', '    <dimension dim="1">band</dimension>']
+        lines += ['    <dimension dim="2">kpoint</dimension>', '    <dimension dim="3">spin</dimension>']
+        lines += ['    <field>eigene</field>', '    <field>occ</field>', '    <set>', '     <set comment="spin 1">']
+        lines += ['      <set comment="kpoint 1">']
+        lines += ['       <r>%10.4f %10.4f </r>' % (band - 2.0, float(band < 2)) for band in range(run.bands)]
+        lines += ['      </set>', '     </set>', '    </set>', '   </array>', '  </eigenvalues>']
+    lines += ['  <dos>']
+    lines += ['   <i name="efermi">%16.8f </i>' % run.fermi, '  </dos>', ' </calculation>']
     lines += [structure('finalpos', cell, scaled), '</modeling>', '']
     return '\n'.join(lines)
 
 
-def outcar_text(cell, symbols, scaled, tags, n_steps, result, converged=True):
-    """An OUTCAR of one ionic step."""
+def outcar_text(cell, symbols, scaled, tags, n_steps, result, converged=True, run=None):
+    """An OUTCAR of one ionic step; what is not told of the run is made up."""
     energy, forces, stress = result
+    run = run or made_up(n_steps, energy)
     names = list(dict.fromkeys(symbols))
-    lines = [' vasp.6.3.0 stand-in of the tests of aiida-liheal', ' executed on stand-in', '']
+    lines = [' vasp.6.3.0 %s' % run.program, ' executed on stand-in', '']
     lines += [' POTCAR:   PAW_PBE %s' % s for s in names * 2]
     lines += ['   VRHFIN =%s: stand-in' % s for s in names] + ['   TITEL  = PAW_PBE %s' % s for s in names]
     lines += ['   ions per type =            %s' % ' '.join('%3d' % symbols.count(s) for s in names)]
     lines += ['   number of dos      NEDOS =    301   number of ions     NIONS = %6d' % len(symbols)]
-    lines += [
-        '   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=      4'
-    ]
+    n = len(kpoints_and_weights(run.mesh, run.shift))
+    counts = '   k-points           NKPTS = %6d   k-points in BZ     NKDIM = %6d   number of bands    NBANDS= %6d'
+    lines += [counts % (n, n, max(4, run.bands))]
     lines += ['   NELM   = %6d;   NELMIN=  4; NELMDL= -5     # of ELM steps' % int(tags['NELM'])]
     lines += [
         '   EDIFF  = %s   stopping-criterion for ELM' % tags['EDIFF'],
@@ -234,9 +255,9 @@ def outcar_text(cell, symbols, scaled, tags, n_steps, result, converged=True):
         '   ISIF   =      2    stress and relaxation',
         '',
     ]
-    for step in range(n_steps):
-        title = ' Iteration %6d(%4d)  ' % (1, step + 1)
-        lines += ['', '-' * 39 + title + '-' * 39, '', '  free energy    TOTEN  = %18.8f eV' % energy, '']
+    for number, step in enumerate(run.steps):
+        title = ' Iteration %6d(%4d)  ' % (1, number + 1)
+        lines += ['', '-' * 39 + title + '-' * 39, '', '  free energy    TOTEN  = %18.8f eV' % step[0], '']
     verdict = (
         'aborting loop because EDIFF is reached' if converged else 'aborting loop EDIFF was not reached (unconverged)'
     )
@@ -264,8 +285,7 @@ def outcar_text(cell, symbols, scaled, tags, n_steps, result, converged=True):
     ]
     lines += [' ' + '-' * 83, '  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)', '  ' + '-' * 51]
     lines += ['  free  energy   TOTEN  = %18.8f eV' % energy, '']
-    extrapolated = (energy + 0.02, energy + EXTRAPOLATION)
-    lines += ['  energy  without entropy= %17.8f  energy(sigma->0) = %17.8f' % extrapolated, '']
+    lines += ['  energy  without entropy= %17.8f  energy(sigma->0) = %17.8f' % run.steps[-1][1:], '']
     lines += [' General timing and accounting informations for this job:', ' ' + '=' * 56, '']
     lines += ['                  Total CPU time used (sec):        0.010']
     lines += ['                            User time (sec):        0.010']

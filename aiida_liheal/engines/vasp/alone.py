@@ -6,23 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from aiida.common.exceptions import EntryPointError
 from aiida.engine import ExitCode, ToContext, WorkChain, calcfunction
-from aiida.orm import AbstractCode, Dict, Int, KpointsData, Str, StructureData
+from aiida.orm import AbstractCode, CalcJobNode, Dict, Int, KpointsData, Str, StructureData, WorkChainNode
+from ase import Atoms
+from ase.units import GPa
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines.vasp.calculation import frame_name
 from aiida_liheal.engines.vasp.family import need_aiida_vasp
-from aiida_liheal.engines.vasp.reading import Labels
-from aiida_liheal.engines.vasp.settings import VaspSettings, incar_tags, mesh_and_shift, order_by_element
+from aiida_liheal.engines.vasp.reading import Labels, RunError
+from aiida_liheal.engines.vasp.settings import (
+    VaspSettings,
+    incar_tags,
+    mesh_and_shift,
+    order_by_element,
+    relevant_tags,
+)
 from aiida_liheal.structures.labels import label_frames, labels_to_arrays
 from aiida_liheal.structures.quality import name_not_finite
 
-__all__ = ('VaspAloneWorkChain', 'collect_alone', 'family_of', 'prepare_alone')
+__all__ = ('VaspAloneWorkChain', 'collect_alone', 'explain_failure', 'family_of', 'labels_of', 'prepare_alone')
 
-#: 1 kB in eV/Å^3.
-KILOBAR = 6.241509074e-4
-#: Tags that an error handler must not change: with others, the labels would not fit together.
-SAME_TAGS = ('ENCUT', 'GGA', 'PREC', 'ISMEAR', 'SIGMA', 'EDIFF', 'ISPIN', 'LREAL')
+#: 1 kB in eV/Å^3, the one of ASE, which reads the batches.
+KILOBAR = 0.1 * GPa
+#: Tags that an error handler may change: they say how electrons get where they converge, not where that is. With any
+#: other one changed, the labels would not fit to those of the batch.
+FREE_TAGS = ('ALGO', 'NELM', 'NELMIN', 'AMIX', 'BMIX', 'AMIN', 'LWAVE', 'LCHARG')
 
 
 @calcfunction
@@ -42,6 +52,25 @@ def prepare_alone(frames: FramesData, summary: Dict, settings: Dict, max_frames:
         nodes[f'f{name}_structure'] = StructureData(ase=atoms)
         nodes[f'f{name}_kpoints'] = kpoints
     return nodes
+
+
+def labels_of(misc: Mapping[str, Any], atoms: Atoms) -> Labels:
+    """The labels of a frame in the `misc` of its `VaspWorkChain`. Raises RunError with the cause if it has none."""
+    order = order_by_element(atoms)
+    try:
+        energy = float(misc['total_energies']['energy_free'])
+        given, kilobar = (np.array(misc[name], dtype=float) for name in ('forces', 'stress'))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f'its energy, forces or stress are missing or no numbers ({error})') from error
+    if given.shape != (len(atoms), 3) or kilobar.shape != (3, 3):
+        raise RunError(f'its forces are {given.shape}, its stress {kilobar.shape}; the frame has {len(atoms)} atoms')
+    forces = np.empty_like(given)
+    forces[order] = given
+    virial = atoms.get_volume() * KILOBAR * kilobar
+    problem = name_not_finite(energy, forces, virial)
+    if problem is not None:
+        raise RunError(problem)
+    return Labels(energy, forces, virial, 0)
 
 
 @calcfunction
@@ -67,17 +96,12 @@ def collect_alone(frames: FramesData, settings: Dict, outcome: Dict, **misc: Dic
         index, cause = int(key), told.get('cause')
         if cause is None:
             found = misc[f'f{frame_name(index)}'].get_dict()
-            atoms = content.to_atoms(index)
-            order = order_by_element(atoms)
-            forces = np.empty((len(atoms), 3))
-            forces[order] = np.array(found['forces'], dtype=float)
-            virial = atoms.get_volume() * KILOBAR * np.array(found['stress'], dtype=float)
-            energy = float(found['total_energies']['energy_free'])
-            cause = name_not_finite(energy, forces, virial)
-            version = version or found.get('version')
-            labels[index] = Labels(energy, forces, virial, 0)
+            try:
+                labels[index] = labels_of(found, content.to_atoms(index))
+                version = version or found.get('version')
+            except RunError as problem:
+                cause = f'alone: {problem}'
         if cause is not None:
-            labels.pop(index, None)
             dropped.append({'index': index, 'cause': cause, 'job': told['job']})
     tried = sorted(int(key) for key in outcome.get_dict())
     nodes: dict[str, Any] = {
@@ -161,6 +185,11 @@ class VaspAloneWorkChain(WorkChain):
         spec.outline(cls.submit_frames, cls.results)
         spec.output('frames', valid_type=FramesData, required=False, help='The labelled frames.')
         spec.output('summary', valid_type=Dict, help='As that of the job, and `tried`: indices in the batch.')
+        spec.exit_code(
+            201,
+            'ERROR_REFUSED',
+            message='VaspWorkChain refuses its inputs: {cause}; see `options`, the code and the potentials',
+        )
         spec.exit_code(500, 'ERROR_NOTHING_CONVERGED', message='none of the {n} frames gave labels alone either')
 
     def submit_frames(self) -> Any:
@@ -173,18 +202,17 @@ class VaspAloneWorkChain(WorkChain):
         self.ctx.names = sorted(name.removesuffix('_structure') for name in nodes if name.endswith('_structure'))
         awaited = {}
         for name in self.ctx.names:
-            awaited[name] = self.submit(
-                WorkflowFactory('vasp.vasp'),
-                code=self.inputs.code,
-                structure=nodes[f'{name}_structure'],
-                kpoints=nodes[f'{name}_kpoints'],
-                parameters=Dict({'incar': tags}),
-                potential_family=self.inputs.potential_family,
-                potential_mapping=self.inputs.potential_mapping,
-                max_iterations=self.inputs.max_iterations,
+            inputs = {
+                'code': self.inputs.code,
+                'structure': nodes[f'{name}_structure'],
+                'kpoints': nodes[f'{name}_kpoints'],
+                'parameters': Dict({'incar': tags}),
+                'potential_family': self.inputs.potential_family,
+                'potential_mapping': self.inputs.potential_mapping,
+                'max_iterations': self.inputs.max_iterations,
                 # the energy that the forces are the gradient of. OUTCAR and vasprun.xml are kept: the parser of
                 # aiida-vasp 5.1 does not find them where they are retrieved for a time only (ALWAYS_STORE false)
-                settings=Dict(
+                'settings': Dict(
                     {
                         'skip_parameters_validation': True,
                         'parser_settings': {
@@ -193,33 +221,30 @@ class VaspAloneWorkChain(WorkChain):
                         },
                     }
                 ),
-                calc={'metadata': {'options': self.inputs.options.get_dict()}},
-                metadata={'call_link_label': name},
-            )
+                'calc': {'metadata': {'options': self.inputs.options.get_dict()}},
+                'metadata': {'call_link_label': name},
+            }
+            try:
+                awaited[name] = self.submit(WorkflowFactory('vasp.vasp'), **inputs)
+            except (ValueError, TypeError, EntryPointError) as error:
+                # all frames have the same inputs but for their atoms, so none was submitted
+                return self.exit_codes.ERROR_REFUSED.format(cause=error)
             self.report(f'frame {int(name[1:])} alone: {awaited[name].process_label}<{awaited[name].pk}>')
         return ToContext(**awaited)
 
     def results(self) -> ExitCode | None:
         """Collect the labels, and the causes of those that failed again."""
+        settings = VaspSettings.read(self.inputs.settings.get_dict())
         outcome: dict[str, dict[str, str]] = {}
         misc = {}
         for name in self.ctx.names:
             node = self.ctx[name]
             told = outcome[str(int(name[1:]))] = {'job': node.uuid}
-            if not node.is_finished_ok:
-                told['cause'] = (
-                    f'alone, {node.process_label}<{node.pk}>: {node.exit_message or node.process_state.value}'
-                )
-                continue
-            changed = self.changed_tags(node)
-            if changed:
-                told['cause'] = (
-                    f'alone, {node.process_label}<{node.pk}>: its error handlers changed {", ".join(changed)}'
-                )
-            elif not node.outputs.misc['run_status'].get('electronic_converged'):
-                told['cause'] = f'alone, {node.process_label}<{node.pk}>: not self-consistent'
-            else:
+            cause = explain_failure(node, settings)
+            if cause is None:
                 misc[name] = node.outputs.misc
+            else:
+                told['cause'] = f'alone, {node.process_label}<{node.pk}>: {cause}'
         found = collect_alone(self.inputs.frames, self.inputs.settings, Dict(outcome), **misc)
         for name, node in found.items():
             self.out(name, node)
@@ -227,21 +252,28 @@ class VaspAloneWorkChain(WorkChain):
             return self.exit_codes.ERROR_NOTHING_CONVERGED.format(n=len(outcome))
         return None
 
-    def explain_failure(self, node: Any) -> str | None:
-        """Why a `VaspWorkChain` gave no labels that fit to those of the batch; None if it did."""
-        if not node.is_finished_ok:
-            return str(node.exit_message or node.process_state.value)
-        changed = self.changed_tags(node)
-        if changed:
-            return f'its error handlers changed {", ".join(changed)}'
-        if not node.outputs.misc['run_status'].get('electronic_converged'):
-            return 'not self-consistent'
-        missing = [name for name in ('total_energies', 'forces', 'stress') if node.outputs.misc.get(name, None) is None]
-        return f'it gave no {", ".join(missing)}' if missing else None
 
-    def changed_tags(self, node: Any) -> list[str]:
-        """Tags of the last job of a `VaspWorkChain` that are not those of the batch and decide about labels."""
-        wanted = incar_tags(VaspSettings.read(self.inputs.settings.get_dict()))
-        jobs = sorted((child for child in node.called if 'parameters' in child.inputs), key=lambda child: child.pk)
-        used = {name.upper(): value for name, value in jobs[-1].inputs.parameters.get_dict().items()}
-        return [f'{name} to {used.get(name)}' for name in SAME_TAGS if used.get(name) != wanted[name]]
+def explain_failure(node: WorkChainNode, settings: VaspSettings) -> str | None:
+    """Why a `VaspWorkChain` gave no labels that fit to those of the batch with these settings; None if it did."""
+    jobs = jobs_of(node)
+    if not node.is_finished_ok:
+        said = str(node.exit_message or node.process_state.value)
+        # what it says is general; its last job knows what was wrong
+        own = jobs[-1].exit_message if jobs else None
+        return f'{said} {jobs[-1].process_label}<{jobs[-1].pk}>: {own}' if own else said
+    used = jobs[-1].inputs.parameters.get_dict() if jobs else {}
+    used = {name.upper(): value for name, value in used.items()}
+    wanted = {name: value for name, value in relevant_tags(settings).items() if name not in FREE_TAGS}
+    changed = [f'{name} to {used.get(name)}' for name in wanted if used.get(name) != wanted[name]]
+    if changed:
+        return f'its error handlers changed {", ".join(changed)}'
+    misc = node.outputs.misc.get_dict() if 'misc' in node.outputs else {}
+    missing = [name for name in ('run_status', 'total_energies', 'forces', 'stress') if not misc.get(name)]
+    if missing:
+        return f'it gave no {", ".join(missing)}'
+    return None if misc['run_status'].get('electronic_converged') else 'not self-consistent'
+
+
+def jobs_of(node: WorkChainNode) -> list[CalcJobNode]:
+    """The jobs of a work chain in the order in which they began."""
+    return sorted((child for child in node.called if isinstance(child, CalcJobNode)), key=lambda job: job.pk)
