@@ -9,10 +9,11 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -22,7 +23,14 @@ from numpy.typing import NDArray
 
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.structures.reading import LeftOut, Reading, join_labelled
+from aiida_liheal.structures.reading import (
+    LeftOut,
+    Reading,
+    join_labelled,
+    note_not_taken,
+    opened,
+    text_lines,
+)
 
 if TYPE_CHECKING:
     import dpdata
@@ -33,6 +41,7 @@ __all__ = (
     'read_ase_db',
     'read_deepmd_hdf5',
     'read_deepmd_npy',
+    'read_deepmd_system',
     'read_extxyz',
     'read_structures',
     'to_labeled_system',
@@ -51,13 +60,16 @@ STRUCTURE_FORMATS = {'xyz': 'extxyz', 'poscar': 'vasp', 'cif': 'cif', 'lammps-da
 def group_by_composition(frames: Frames) -> list[NDArray]:
     """Indices of the frames that share one sequence of atom types, a list entry a group, in order of appearance.
 
-    A DeePMD-kit system holds frames of one such group.
+    A DeePMD-kit system holds frames of one such group; it is periodic or not at all, so frames that are not periodic
+    are groups of their own.
     """
-    groups: dict[bytes, list[int]] = {}
+    groups: dict[tuple[bytes, bool], list[int]] = {}
     offsets = frames.offsets
     types = np.ascontiguousarray(frames.types, dtype=np.int32)
+    is_periodic = np.asarray(frames.pbc.any(axis=1)).tolist()
     for index in range(len(frames)):
-        groups.setdefault(types[offsets[index] : offsets[index + 1]].tobytes(), []).append(index)
+        content = types[offsets[index] : offsets[index + 1]].tobytes()
+        groups.setdefault((content, is_periodic[index]), []).append(index)
     return [np.array(indices, dtype=np.int64) for indices in groups.values()]
 
 
@@ -72,7 +84,9 @@ def to_labeled_system(frames: Frames, type_map: tuple[str, ...] | None = None) -
     if frames.energies is None or frames.forces is None:
         raise ValueError(f'{len(frames)} frames have no energies and forces; DeePMD-kit trains on labelled frames only')
     if len(group_by_composition(frames)) != 1:
-        raise ValueError('the frames differ in composition; split them with `group_by_composition` first')
+        raise ValueError(
+            'the frames differ in composition or in being periodic; split them with `group_by_composition` first'
+        )
     names = tuple(type_map or frames.elements)
     missing = sorted(set(frames.elements) - set(names))
     if missing:
@@ -114,6 +128,10 @@ def write_deepmd_npy(frames: Frames, folder: str | Path, type_map: tuple[str, ..
         path = Path(folder) / f'g{number:03d}'
         system = to_labeled_system(frames.select(indices), type_map)
         system.to('deepmd/npy', str(path), set_size=len(indices), prec=_precision(frames))
+        if (path / 'nopbc').exists():
+            # dpdata keeps no cell then, and DeePMD-kit looks at none
+            cells = frames.cells[indices].reshape(-1, 9).astype(_precision(frames))
+            np.save(path / 'set.000' / 'box.npy', cells, allow_pickle=False)
         paths.append(path)
     return paths
 
@@ -121,20 +139,22 @@ def write_deepmd_npy(frames: Frames, folder: str | Path, type_map: tuple[str, ..
 def write_deepmd_mixed(frames: Frames, folder: str | Path) -> list[Path]:
     """Write labelled frames in DeePMD-kit's mixed-type layout, a system a number of atoms, and return their paths.
 
-    The frames of a system keep their order whatever their compositions. Raises ValueError if they have no labels.
+    The frames of a system keep their order whatever their compositions; those that are not periodic are systems of
+    their own. Raises ValueError if they have no labels.
     """
     if frames.energies is None or frames.forces is None:
         raise ValueError(f'{len(frames)} frames have no energies and forces; DeePMD-kit trains on labelled frames only')
     paths = []
-    for n_atoms in np.unique(frames.counts):
-        part = frames.select(np.flatnonzero(frames.counts == n_atoms))
+    is_periodic = np.asarray(frames.pbc.any(axis=1))
+    for n_atoms, with_period in sorted(set(zip(frames.counts.tolist(), is_periodic.tolist(), strict=True))):
+        part = frames.select(np.flatnonzero((frames.counts == n_atoms) & (is_periodic == with_period)))
         assert part.energies is not None  # noqa: S101  for mypy: checked above
         assert part.forces is not None  # noqa: S101
-        path = Path(folder) / f'{n_atoms}'
+        path = Path(folder) / (f'{n_atoms}' if with_period else f'{n_atoms}_nopbc')
         (path / 'set.000').mkdir(parents=True)
-        (path / 'type.raw').write_text('0\n' * int(n_atoms))
+        (path / 'type.raw').write_text('0\n' * n_atoms)
         (path / 'type_map.raw').write_text('\n'.join(frames.elements) + '\n')
-        if not part.pbc.any():
+        if not with_period:
             (path / 'nopbc').touch()
         arrays = {
             'coord': part.positions.reshape(len(part), -1),
@@ -161,6 +181,8 @@ def write_deepmd_hdf5(frames: Frames, path: str | Path) -> None:
         for number, system in enumerate(systems):
             group = file.create_group(f'g{number:03d}')
             system.to('deepmd/hdf5', group, set_size=len(groups[number]), comp_prec=_precision(frames))
+            if 'nopbc' in group:
+                group['set.000/box.npy'] = frames.cells[groups[number]].reshape(-1, 9).astype(_precision(frames))
 
 
 def _take_npy(path: Path) -> NDArray | None:
@@ -173,23 +195,38 @@ def _take_npy(path: Path) -> NDArray | None:
         raise ValueError(f'{path.parent.name}/{path.name} cannot be read: {error}') from error
 
 
-def _join_sets(
-    take: Callable[[str, str], NDArray | None], sets: Sequence[str], types: NDArray, names: Sequence[str] | None
-) -> Frames:
-    """The frames of a DeePMD-kit system, mixed or not, whose arrays `take(set, name)` gives.
+#: Arrays of a set that are read.
+_SYSTEM_ARRAYS = {'box', 'coord', 'energy', 'force', 'virial', 'real_atom_types'}
 
-    Raises ValueError, with the array, if one is missing or does not fit.
+
+def _join_sets(
+    take: Callable[[str, str], NDArray | None],
+    sets: Mapping[str, set[str]],
+    types: NDArray,
+    names: Sequence[str] | None,
+    is_periodic: bool,
+) -> Reading:
+    """The frames of a DeePMD-kit system, mixed or not, whose arrays `take(set, name)` gives; `sets` has their names.
+
+    Elements of the type map that no atom has are left out. Raises ValueError, with the array, if one is missing or does
+    not fit.
     """
     if names is None:
-        raise ValueError('it has no type_map.raw; give the elements of its types in order (--elements)')
+        n_types = len(np.unique(types))
+        raise ValueError(
+            f'it has no type_map.raw; give the elements of its types in order, such as --elements Li or Li,O (type.raw '
+            f'has {n_types} type{"s" * (n_types != 1)})'
+        )
     unknown = [name for name in names if name not in atomic_numbers or name == 'X']
     if unknown:
         raise ValueError(f'type_map.raw names {unknown[0]!r}, which is no chemical element')
     found: dict[str, list[NDArray]] = {}
     all_types, n_given = [], len(types)
     for name in sets:
-        arrays = {key: take(name, key) for key in ('box', 'coord', 'energy', 'force', 'virial', 'real_atom_types')}
+        arrays = {key: take(name, key) for key in _SYSTEM_ARRAYS}
         lacking = [f'{key}.npy' for key in ('box', 'coord', 'energy', 'force') if arrays[key] is None]
+        if lacking == ['box.npy'] and not is_periodic:
+            raise ValueError(f'{name} is not periodic (nopbc) and keeps no cell (box.npy); frames need one')
         if lacking:
             raise ValueError(
                 f'{", ".join(lacking)} is missing in {name}; frames need a cell, positions, energies and forces'
@@ -215,26 +252,45 @@ def _join_sets(
         raise ValueError(f'types run from {joined.min()} to {joined.max()}, its elements are {", ".join(names)}')
     # atoms of type -1 only fill up the rows of the mixed layout
     real_atoms = joined >= 0
+    lacking = [name for name, given in sets.items() if 'virial' not in given]
+    notes = [f'{", ".join(lacking)} of {len(sets)} sets has no virial.npy; the virials of the others are left out']
+    notes = notes if len(lacking) < len(sets) else ['there is no virial.npy: frames without virials']
+    further = sorted({name for given in sets.values() for name in given} - _SYSTEM_ARRAYS)
+    if further:
+        notes.append(f'not taken beside structure and labels: {", ".join(f"{name}.npy" for name in further)}')
     joined_arrays = {key: np.concatenate(parts) for key, parts in found.items() if len(parts) == len(sets)}
+    # a type map may name many elements that are not there: nobody is to be asked for their potentials
+    used = np.unique(joined[real_atoms])
+    numbers = np.zeros(len(names), dtype=np.int32)
+    numbers[used] = np.arange(len(used))
 
     def per_atom(key: str) -> NDArray:
         return joined_arrays[key].reshape(*joined.shape, 3)[real_atoms]
 
     n_frames = len(joined)
-    return Frames(
-        elements=tuple(names),
+    frames = Frames(
+        elements=tuple(names[number] for number in used),
         counts=real_atoms.sum(axis=1).astype(np.int32),
-        types=joined[real_atoms].astype(np.int32),
+        types=numbers[joined[real_atoms]],
         positions=per_atom('coord'),
         cells=joined_arrays['box'].reshape(n_frames, 3, 3),
-        pbc=np.ones((n_frames, 3), dtype=bool),
+        pbc=np.full((n_frames, 3), is_periodic),
         energies=joined_arrays['energy'].reshape(n_frames),
         forces=per_atom('force'),
         virials=joined_arrays['virial'].reshape(n_frames, 3, 3) if 'virial' in joined_arrays else None,
     )
+    left_out = () if n_frames else (LeftOut(None, 'it holds no frame'),)
+    return Reading(frames, np.arange(n_frames, dtype=np.int32), left_out, tuple(notes))
 
 
 def read_deepmd_npy(folder: str | Path, elements: Sequence[str] | None = None) -> Frames:
+    """The labelled frames of one DeePMD-kit npy system; parameters and errors as of `read_deepmd_system`."""
+    reading = read_deepmd_system(folder, elements)
+    assert reading.frames is not None  # noqa: S101  for mypy: a system always gives frames, if none
+    return reading.frames
+
+
+def read_deepmd_system(folder: str | Path, elements: Sequence[str] | None = None) -> Reading:
     """The labelled frames of one DeePMD-kit npy system, mixed or not, in order and in the precision they are stored in.
 
     Parameters
@@ -247,27 +303,27 @@ def read_deepmd_npy(folder: str | Path, elements: Sequence[str] | None = None) -
     Raises
     ------
     ValueError
-        If there is no such system, it has no energies or forces, no cell (`nopbc`), or arrays that do not fit.
+        If there is no such system, it has no energies, forces or cell, or arrays that do not fit.
     """
     folder = Path(folder)
-    sets = sorted(path.name for path in folder.glob('set.*') if path.is_dir())
+    found = sorted(path for path in folder.glob('set.*') if path.is_dir())
+    sets = {path.name: {file.stem for file in path.glob('*.npy')} for path in found}
     if not (folder / 'type.raw').is_file() or not sets:
         raise ValueError(f'{folder} is no DeePMD-kit npy system: it needs type.raw and set.000, set.001, …')
-    if (folder / 'nopbc').exists():
-        raise ValueError(f'{folder} is not periodic (nopbc) and keeps no cell; frames need one')
+    is_periodic = not (folder / 'nopbc').exists()
     named = folder / 'type_map.raw'
     try:
         types = np.loadtxt(folder / 'type.raw', dtype=np.int64, ndmin=1)
         names = named.read_text(encoding='utf-8').split() if named.is_file() else elements
-        return _join_sets(lambda name, key: _take_npy(folder / name / f'{key}.npy'), sets, types, names)
+        return _join_sets(lambda name, key: _take_npy(folder / name / f'{key}.npy'), sets, types, names, is_periodic)
     except ValueError as error:
         raise ValueError(f'{folder}: {error}') from error
 
 
-def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) -> dict[str, Frames]:
+def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) -> dict[str, Reading]:
     """The labelled frames of an HDF5 file of DeePMD-kit systems, by the path of each group in the file.
 
-    Links out of the file, and arrays kept outside of it, are refused. Parameters and errors as of `read_deepmd_npy`.
+    Links out of the file, and arrays kept outside of it, are refused. Parameters and errors as of `read_deepmd_system`.
     """
     import h5py
 
@@ -279,19 +335,23 @@ def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) ->
             raise ValueError(f'{dataset.name} is no array inside the file')
         return np.asarray(dataset[()])
 
-    def system(group: h5py.Group) -> Frames:
-        sets = sorted(key for key in group if key.startswith('set.'))
-        if 'nopbc' in group:
-            raise ValueError('it is not periodic (nopbc) and keeps no cell; frames need one')
+    def system(group: h5py.Group) -> Reading:
+        sets = {
+            key: {name.removesuffix('.npy') for name in group[key]} for key in sorted(group) if key.startswith('set.')
+        }
         if not sets:
             raise ValueError('it has no set.000')
         types, given = take(group, 'type.raw'), take(group, 'type_map.raw')
         names = elements if given is None else [str(n, 'utf-8') if isinstance(n, bytes) else str(n) for n in given]
         return _join_sets(
-            lambda name, key: take(group[name], f'{key}.npy'), sets, np.asarray(types, dtype=np.int64).ravel(), names
+            lambda name, key: take(group[name], f'{key}.npy'),
+            sets,
+            np.asarray(types, dtype=np.int64).ravel(),
+            names,
+            'nopbc' not in group,
         )
 
-    found: dict[str, Frames] = {}
+    found: dict[str, Reading] = {}
 
     def walk(group: h5py.Group) -> None:
         for key in group:
@@ -321,6 +381,11 @@ def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) ->
 
 #: Keys of our own in extended xyz and ASE databases: the type of the numbers, and velocities with their unit.
 _PRECISION_KEY, _VELOCITIES_KEY = 'precision', 'velocities_A_per_ps'
+#: What a frame of theirs may have that is taken, or that says what is taken anyway.
+_TAKEN = {
+    *('numbers', 'positions', 'energy', 'free_energy', 'forces', 'stress', 'virial', 'virials'),
+    *(_PRECISION_KEY, _VELOCITIES_KEY),
+}
 
 
 def write_extxyz(frames: Frames, path: str | Path) -> None:
@@ -369,10 +434,10 @@ def read_extxyz(path: str | Path) -> Reading:
 
     parts: list[tuple[int, Frames]] = []
     left_out: list[LeftOut] = []
-    notes: list[str] = []
     n_extrapolated = 0
-    with Path(path).open(encoding='utf-8', errors='replace') as file:
-        for index, text in enumerate(_xyz_frames(file)):
+    not_taken: Counter[str] = Counter()
+    with opened(Path(path)) as file:
+        for index, text in enumerate(_xyz_frames(text_lines(file, 'utf-8'))):
             try:
                 if isinstance(text, LeftOut):
                     raise ValueError(text.cause)
@@ -387,12 +452,13 @@ def read_extxyz(path: str | Path) -> Reading:
                 if _VELOCITIES_KEY in atoms.arrays:
                     frame = replace(frame, velocities=atoms.arrays[_VELOCITIES_KEY].astype(frame.positions.dtype))
                 n_extrapolated += 'free_energy' not in results
+                not_taken.update({*results, *atoms.info, *atoms.arrays} - _TAKEN)
                 parts.append((index, frame))
             except ValueError as error:
                 if not index and not isinstance(text, LeftOut) and 'cannot be read' in str(error):
                     raise
                 left_out.append(LeftOut(index, str(error)))
-    notes += _note_energy(n_extrapolated, len(parts))
+    notes = [*_note_energy(n_extrapolated, len(parts)), *note_not_taken(not_taken, len(parts))]
     return join_labelled(parts, left_out, notes)
 
 
@@ -406,15 +472,15 @@ def _note_energy(n: int, n_frames: int) -> list[str]:
     ]
 
 
-def _xyz_frames(file: TextIO) -> Iterator[str | LeftOut]:
+def _xyz_frames(lines: Iterator[str]) -> Iterator[str | LeftOut]:
     """The text of each frame of an xyz file, and why the last one is none."""
     index = 0
-    while (line := file.readline(1000)) and line.strip():
+    while (line := next(lines, '')).strip():
         if not line.strip().isdigit():
             raise ValueError(f'frame {index}: a number of atoms is expected, found is {line[:40]!r}')
-        rows = [file.readline()]
+        rows = [next(lines, '')]
         for _ in range(int(line)):
-            row = file.readline()
+            row = next(lines, '')
             if not row:
                 yield LeftOut(index, f'the file ends within it, after {len(rows) - 1} of {int(line)} atoms')
                 return
@@ -423,6 +489,8 @@ def _xyz_frames(file: TextIO) -> Iterator[str | LeftOut]:
         index += 1
     if not index:
         raise ValueError('it holds no frame')
+    if any(rest.strip() for rest in lines):
+        yield LeftOut(index, 'an empty line is where a number of atoms is expected; what comes after it was not read')
 
 
 def _labelled(atoms: Atoms, results: dict[str, Any], virial: Any, precision: str | None) -> Frames:
@@ -478,6 +546,10 @@ def write_ase_db(frames: Frames, path: str | Path) -> None:
             database.write(atoms, data=data)
 
 
+#: What ASE keeps of atoms in a row beside what is taken; momenta are those of our own velocities where there are any.
+_ROW_NUMBERS = ('magmoms', 'charges', 'dipole', 'stresses', 'magmom')
+
+
 def read_ase_db(path: str | Path) -> Reading:
     """The labelled rows of an ASE database (.db of SQLite, or .json), in the order of their ids.
 
@@ -490,6 +562,7 @@ def read_ase_db(path: str | Path) -> Reading:
     parts: list[tuple[int, Frames]] = []
     left_out: list[LeftOut] = []
     n_extrapolated = 0
+    not_taken: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / ('copy.json' if path.suffix == '.json' else 'copy.db')
         shutil.copyfile(path, copy)
@@ -509,12 +582,15 @@ def read_ase_db(path: str | Path) -> Reading:
                     velocities = np.asarray(data[_VELOCITIES_KEY], dtype=frame.positions.dtype)
                     frame = replace(frame, velocities=velocities)
                 n_extrapolated += 'free_energy' not in results
+                others = {name for name in _ROW_NUMBERS if name in row} | set(row.key_value_pairs) | set(data)
+                not_taken.update(others - _TAKEN)
                 parts.append((index, frame))
             except (ValueError, TypeError) as error:
                 left_out.append(LeftOut(index, str(error)))
     if not rows:
         left_out.append(LeftOut(None, 'it holds no row'))
-    return join_labelled(parts, left_out, _note_energy(n_extrapolated, len(parts)))
+    notes = [*_note_energy(n_extrapolated, len(parts)), *note_not_taken(not_taken, len(parts))]
+    return join_labelled(parts, left_out, notes)
 
 
 def write_frames(frames: Frames, path: str | Path, kind: str) -> None:

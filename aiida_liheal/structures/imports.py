@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aiida_liheal.structures.formats import read_ase_db, read_deepmd_hdf5, read_deepmd_npy, read_extxyz
+from aiida_liheal.structures.formats import read_ase_db, read_deepmd_hdf5, read_deepmd_system, read_extxyz
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.reading import LeftOut, Reading
 from aiida_liheal.structures.vasp import read_outcar, read_vasprun
@@ -24,19 +24,19 @@ FRAME_FORMATS = {
     'deepmd-npy': 'DeePMD-kit npy systems: folders with type.raw and set.000, of one composition or mixed',
     'deepmd-mixed': 'DeePMD-kit npy systems of the mixed-type layout',
     'deepmd-hdf5': 'HDF5 files of DeePMD-kit systems (.h5, .hdf5)',
-    'extxyz': 'extended xyz files (.xyz, .extxyz)',
-    'outcar': 'OUTCARs of VASP, also packed (.gz)',
-    'vasprun': 'vasprun.xml of VASP, also packed (.gz)',
+    'extxyz': 'extended xyz files (.xyz, .extxyz), also packed (.gz, .bz2, .xz)',
+    'outcar': 'OUTCARs of VASP, also packed (.gz, .bz2, .xz)',
+    'vasprun': 'vasprun.xml of VASP, also packed (.gz, .bz2, .xz)',
     'dpgen': 'working folders of DP-GEN: the data of iter.*/02.fp and 00.train/data.init',
-    'ase-db': 'ASE databases (.db, .json)',
+    'ase-db': 'ASE databases (.db; a .json if it is given itself)',
 }
 
 #: How files are known by their names; a file that is given itself may have any name.
 _NAMES = {
-    'outcar': re.compile(r'(.*[._-])?OUTCAR([._-].*)?'),
-    'vasprun': re.compile(r'(.*[._-])?vasprun.*\.xml(\.gz)?'),
+    'outcar': re.compile(r'(.*[._-])?OUTCAR(\d*|[._-].*)'),
+    'vasprun': re.compile(r'(.*[._-])?vasprun.*\.xml([._-].*)?'),
     'deepmd-hdf5': re.compile(r'.*\.(h5|hdf5)'),
-    'extxyz': re.compile(r'.*\.(ext)?xyz'),
+    'extxyz': re.compile(r'.*\.(ext)?xyz(\.gz|\.bz2|\.xz)?'),
     'ase-db': re.compile(r'.*\.db'),
 }
 _READERS = {'outcar': read_outcar, 'vasprun': read_vasprun, 'extxyz': read_extxyz, 'ase-db': read_ase_db}
@@ -111,7 +111,7 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
         A file or a folder. Links are followed, each file is read once.
     kind : str, optional
         Key of `FRAME_FORMATS`; by the names of the files if not given, where a vasprun.xml beside an OUTCAR of the
-        same run is not read.
+        same run is not read (`OUTCAR.relax1` and `vasprun.xml.relax1.gz`).
     elements : sequence of str, optional
         Chemical symbols of the types of DeePMD-kit systems that do not name them.
 
@@ -165,12 +165,10 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
 def _read(source: _Source, elements: Sequence[str] | None) -> dict[str, Reading]:
     """What is in a source, by the name of the part of the file."""
     if source.kind == 'deepmd-npy':
-        parts = {'': read_deepmd_npy(source.path, elements)}
-    elif source.kind == 'deepmd-hdf5':
-        parts = {f'#{printable(name)}': part for name, part in read_deepmd_hdf5(source.path, elements).items()}
-    else:
-        return {'': _READERS[source.kind](source.path)}
-    return {name: Reading(part, np.arange(len(part), dtype=np.int32)) for name, part in parts.items()}
+        return {'': read_deepmd_system(source.path, elements)}
+    if source.kind == 'deepmd-hdf5':
+        return {f'#{printable(name)}': part for name, part in read_deepmd_hdf5(source.path, elements).items()}
+    return {'': _READERS[source.kind](source.path)}
 
 
 def _by_cause(name: str, left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
@@ -211,6 +209,12 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(''.join(lines).encode('utf-8', errors='surrogateescape')).hexdigest()
 
 
+def _name_of_run(name: str) -> str:
+    """What names of an OUTCAR and a vasprun.xml of the same run have in common: `.relax1` of OUTCAR.relax1.gz."""
+    unpacked = re.sub(r'\.(gz|bz2|xz)$', '', name)
+    return re.sub(r'OUTCAR', '', unpacked) if 'OUTCAR' in unpacked else re.sub(r'vasprun|\.xml', '', unpacked)
+
+
 def _is_system(folder: Path, names: Sequence[str]) -> bool:
     return 'type.raw' in names and any(name.startswith('set.') for name in os.listdir(folder))
 
@@ -218,7 +222,12 @@ def _is_system(folder: Path, names: Sequence[str]) -> bool:
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Folders from `root` down with the names of their files, through links, each folder once."""
     seen: set[tuple[int, int]] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        # what cannot be looked into may hold frames: a part of a data set is not taken for the whole
+        raise ValueError(f'{printable(error.filename)}: it cannot be read: {error.strerror}') from error
+
+    for name, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folder = Path(name)
         stat = folder.stat()
         if (stat.st_dev, stat.st_ino) in seen:
@@ -248,6 +257,8 @@ def _find(path: Path, kind: str | None, left_out: list[dict[str, Any]], notes: l
             raise ValueError(f'{printable(path)} is a file; {FRAME_FORMATS[kind]} are folders')
         yield source(path, kind or by_name or '')
         return
+    if not path.is_dir():
+        raise ValueError(f'{printable(path)} is neither a file nor a folder, but a pipe or a device')
     is_dpgen = any(folder.is_dir() for folder in path.glob('iter.*/02.fp'))
     if kind == 'dpgen' and not is_dpgen:
         raise ValueError(f'{printable(path)} is no working folder of DP-GEN: it has no iter.*/02.fp')
@@ -278,9 +289,10 @@ def _find_below(
             if kind not in (None, of):
                 continue
             matching = [name for name in files if pattern.fullmatch(name)]
-            if kind is None and of == 'vasprun' and any(_NAMES['outcar'].fullmatch(name) for name in files):
-                n_beside += len(matching)
-                continue
+            if kind is None and of == 'vasprun':
+                runs = {_name_of_run(name) for name in files if _NAMES['outcar'].fullmatch(name)}
+                n_beside += sum(_name_of_run(name) in runs for name in matching)
+                matching = [name for name in matching if _name_of_run(name) not in runs]
             for name in matching:
                 each = source(folder / name, of)
                 if each.path.is_file():
@@ -290,7 +302,9 @@ def _find_below(
                     cause = 'it is no file, but a link that leads nowhere, a pipe or a device'
                     left_out.append({'file': each.name, 'indices': None, 'cause': cause})
     if n_beside:
-        notes.append(f'{n_beside} vasprun.xml beside an OUTCAR are taken for the same runs and were not read')
+        notes.append(
+            f'{n_beside} vasprun.xml beside an OUTCAR of the same name are taken for the same runs and were not read'
+        )
 
 
 def _find_dpgen(path: Path, left_out: list[dict[str, Any]], source: Any) -> Iterator[_Source]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_liheal.structures.frames import Frames
 
-__all__ = ('KILOBAR', 'LeftOut', 'Reading', 'join_labelled')
+__all__ = ('KILOBAR', 'LeftOut', 'Reading', 'join_labelled', 'note_not_taken', 'opened', 'text_lines')
 
 #: 1 kB in eV/Å^3, with the digits that dpdata takes for it, so that virials agree to the last bit.
 KILOBAR = 1e3 / 1.602176621e6
@@ -54,6 +63,49 @@ class Reading:
 
     def __len__(self) -> int:
         return 0 if self.frames is None else len(self.frames)
+
+
+#: How a file is unpacked, by the end of its name.
+_UNPACK: Mapping[str, Callable[[Path], Any]] = {'.gz': gzip.open, '.bz2': bz2.open, '.xz': lzma.open}
+#: What says that a packed file is damaged or cut off. An `OSError` of the system has a number, those of unpacking none.
+_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file of text, unpacked if its name ends in .gz, .bz2 or .xz.
+
+    Raises ValueError if it cannot be read or is no text.
+    """
+    try:
+        with _UNPACK.get(path.suffix, lambda plain: plain.open('rb'))(path) as handle:
+            if b'\0' in handle.read(4096):
+                raise ValueError('it is no text')
+            handle.seek(0)
+            yield cast('IO[bytes]', handle)
+    except _DAMAGED as error:
+        raise ValueError(f'it cannot be unpacked: {error}') from error
+    except OSError as error:
+        if path.suffix in _UNPACK and error.errno is None:
+            raise ValueError(f'it cannot be unpacked: {error}') from error
+        raise ValueError(f'it cannot be read: {error.strerror or error}') from error
+
+
+def text_lines(handle: IO[bytes], encoding: str = 'ascii') -> Iterator[str]:
+    """Lines of a file; one that was packed and cut off ends where it was cut."""
+    try:
+        for line in handle:
+            yield line.decode(encoding, errors='replace')
+    except EOFError:
+        return
+
+
+def note_not_taken(counts: Counter[str], n_frames: int) -> list[str]:
+    """What is to be known of numbers that frames have beside structure and labels, and that no shard holds."""
+    if not counts:
+        return []
+    told = ', '.join(f'{name} ({n} of {n_frames})' if n < n_frames else name for name, n in sorted(counts.items()))
+    return [f'not taken beside structure and labels: {told}']
 
 
 def join_labelled(parts: list[tuple[int, Frames]], left_out: list[LeftOut], notes: list[str]) -> Reading:

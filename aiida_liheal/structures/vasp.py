@@ -8,14 +8,11 @@ Nothing of a POTCAR but the names of the elements is read.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,7 +20,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.structures.reading import KILOBAR, LeftOut, Reading, join_labelled
+from aiida_liheal.structures.reading import KILOBAR, LeftOut, Reading, join_labelled, opened, text_lines
 
 __all__ = ('read_outcar', 'read_vasprun', 'turn_to_lower_triangular')
 
@@ -89,30 +86,6 @@ def _frame(
         forces=forces,
         virials=virials,
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file, unpacked if it ends in .gz. Raises ValueError if it cannot be read or is no text."""
-    try:
-        with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as handle:
-            if b'\0' in handle.read(4096):
-                raise ValueError('it is no text')
-            handle.seek(0)
-            yield cast('IO[bytes]', handle)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f'it cannot be unpacked: {error}') from error
-    except OSError as error:
-        raise ValueError(f'it cannot be read: {error.strerror or error}') from error
-
-
-def _lines(handle: IO[bytes]) -> Iterator[str]:
-    """Lines of a file; one that was packed and cut off ends where it was cut."""
-    try:
-        for line in handle:
-            yield line.decode('ascii', errors='replace')
-    except EOFError:
-        return
 
 
 @dataclass
@@ -230,7 +203,7 @@ def _forces(lines: Iterator[str], n_atoms: int) -> list[list[float]]:
 
 
 def read_outcar(path: str | Path) -> Reading:
-    """All ionic steps of an OUTCAR (or OUTCAR.gz) that have converged electrons, energy and forces.
+    """All ionic steps of an OUTCAR (also packed: .gz, .bz2, .xz) that have converged electrons, energy and forces.
 
     Parameters
     ----------
@@ -248,8 +221,8 @@ def read_outcar(path: str | Path) -> Reading:
     ValueError
         If the file cannot be read, or does not say its elements.
     """
-    with _opened(Path(path)) as handle:
-        return _read_outcar(_lines(handle))
+    with opened(Path(path)) as handle:
+        return _read_outcar(text_lines(handle))
 
 
 def _read_outcar(lines: Iterator[str]) -> Reading:
@@ -340,11 +313,11 @@ def _finished(step: _Step, line: str, symbols: Sequence[str], header: _Header) -
 
 
 def read_vasprun(path: str | Path) -> Reading:
-    """All ionic steps of a vasprun.xml (or vasprun.xml.gz) that have converged electrons, energy and forces.
+    """All ionic steps of a vasprun.xml (also packed: .gz, .bz2, .xz) that have converged electrons, energy and forces.
 
     Parameters, returns and errors as those of `read_outcar`; the numbers have more digits than those of an OUTCAR.
     """
-    with _opened(Path(path)) as handle:
+    with opened(Path(path)) as handle:
         head = handle.read(4096)
         handle.seek(0)
         prolog = re.sub(rb'<!--.*?-->', b'', head, flags=re.DOTALL)

@@ -1,6 +1,7 @@
 """DeePMD-kit's format: what is written is read again to the last bit of what was stored. Files of structures."""
 
 import ase.io
+import dpdata
 import numpy as np
 import pytest
 from ase import Atoms
@@ -88,11 +89,26 @@ def test_without_virials(tmp_path):
     assert read_deepmd_npy(path).virials is None
 
 
-def test_a_cluster_is_written_and_not_read(tmp_path):
-    """The format keeps no cell for what has no period."""
-    (path,) = write_deepmd_npy(labelled(['Li', 'Li'], 2, np.float64, pbc=False), tmp_path)
-    with pytest.raises(ValueError, match='not periodic'):
+def test_a_cluster_without_a_cell(tmp_path):
+    """What we write of clusters keeps their cell; systems of others without one are refused."""
+    frames = labelled(['Li', 'Li'], 2, np.float64, pbc=False)
+    (path,) = write_deepmd_npy(frames, tmp_path)
+    read = read_deepmd_npy(path)
+    assert not read.pbc.any()
+    assert np.array_equal(read.cells, frames.cells)
+    assert dpdata.LabeledSystem(str(path), fmt='deepmd/npy').nopbc
+    (path / 'set.000' / 'box.npy').unlink()
+    with pytest.raises(ValueError, match=r'set\.000 is not periodic \(nopbc\) and keeps no cell \(box\.npy\)'):
         read_deepmd_npy(path)
+
+
+def test_elements_that_no_atom_has(tmp_path):
+    """A type map of many elements does not make a shard of many elements; types keep their atoms."""
+    frames = labelled(['Na', 'Li'], 2, np.float64)
+    (path,) = write_deepmd_npy(frames, tmp_path, ('H', 'Na', 'O', 'Li'))
+    read = read_deepmd_npy(path)
+    assert read.elements == ('Na', 'Li')
+    assert read.symbols(1) == ['Na', 'Li']
 
 
 def test_a_slab_counts_as_periodic(tmp_path):

@@ -1,6 +1,9 @@
 """Trees of files: what is found, taken, and left out, each file once and under a name that can be shown."""
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
 import subprocess
 
@@ -85,7 +88,7 @@ def test_what_is_no_file(tree):
     assert found.n_frames == 4
     told = {entry['file'] for entry in found.left_out if 'it is no file' in entry['cause']}
     assert told == {'runs/a/OUTCAR.1', 'runs/a/OUTCAR.2'}
-    with pytest.raises(ValueError, match='no labelled frames'):
+    with pytest.raises(ValueError, match='neither a file nor a folder'):
         read_frames(tree / 'a' / 'OUTCAR.1')
 
 
@@ -220,3 +223,107 @@ def test_dpdata_reads_what_ase_and_we_say(tmp_path):
         assert np.allclose(ours.data[name], theirs.data[name], rtol=1e-12, atol=1e-12), name
     volumes = [atoms.get_volume() for atoms in ase.io.read(tmp_path / 'OUTCAR', ':', format='vasp-out')]
     assert np.allclose(shard.frames.volumes, volumes)
+
+
+PACK = {'.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress}
+
+
+@pytest.mark.parametrize('ending', PACK)
+def test_packed_files_of_a_tree(tmp_path, ending):
+    """As VASP's users keep their runs; one cut off gives what is whole, one that is no packed file is told."""
+    run = make_run(n_steps=30, n_electronic=(4,) * 30)
+    write_extxyz(labelled(3), tmp_path / 'plain.xyz')
+    contents = {
+        'a/OUTCAR': outcar(run), 'b/vasprun.xml': vasprun(run), 'c/x.extxyz': (tmp_path / 'plain.xyz').read_text(),
+    }  # fmt: skip
+    (tmp_path / 'plain.xyz').unlink()
+    for name, text in contents.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / (name + ending)).write_bytes(PACK[ending](text.encode()))
+    found = read_frames(tmp_path)
+    assert [source['n_frames'] for source in found.shards[0].sources] == [30, 30, 3]
+    whole = (tmp_path / f'a/OUTCAR{ending}').read_bytes()
+    (tmp_path / f'a/OUTCAR{ending}').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / f'b/vasprun.xml{ending}').write_bytes(b'nothing of the kind')
+    found = read_frames(tmp_path)
+    told = {entry['file'].split('/', 1)[1]: entry['cause'] for entry in found.left_out}
+    # one block of bzip2 holds all of so small a file
+    assert (found.n_frames > 3) == (ending != '.bz2')
+    assert 'cannot be unpacked' in told[f'b/vasprun.xml{ending}']
+    assert 'within it' in told.get(f'a/OUTCAR{ending}', '') or 'unpacked' in told[f'a/OUTCAR{ending}']
+
+
+def test_runs_of_several_steps_in_one_folder(tmp_path):
+    """Files of the same run by their names, each run once; one that has no OUTCAR is read from its vasprun.xml."""
+    for number, name in enumerate(('OUTCAR.relax1.gz', 'OUTCAR_2', 'OUTCAR3')):
+        text = outcar(make_run(n_steps=1, seed=number)).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith('.gz') else text)
+    for number, name in enumerate(('vasprun.xml.relax1', 'vasprun_2.xml', 'vasprun.xml.static')):
+        (tmp_path / name).write_text(vasprun(make_run(n_steps=2, seed=number)))
+    found = read_frames(tmp_path)
+    taken = {source['file'].split('/')[-1]: source['n_frames'] for source in found.shards[0].sources}
+    assert taken == {'OUTCAR.relax1.gz': 1, 'OUTCAR_2': 1, 'OUTCAR3': 1, 'vasprun.xml.static': 2}
+    assert found.notes == [
+        '2 vasprun.xml beside an OUTCAR of the same name are taken for the same runs and were not read'
+    ]
+
+
+def test_type_maps_in_other_orders(tmp_path):
+    """What type 0 is differs from system to system; each atom keeps its element."""
+    first, second = labelled(2, ('Li', 'Na')), labelled(2, ('Na', 'Li', 'O'), seed=1)
+    write_deepmd_npy(first, tmp_path / 'data' / 'a', ('Na', 'K', 'Li'))
+    write_deepmd_npy(second, tmp_path / 'data' / 'b', ('O', 'Li', 'Na'))
+    write_deepmd_hdf5(first, tmp_path / 'data' / 'c.h5')
+    frames = read_frames(tmp_path / 'data').shards[0].frames
+    assert frames.elements == ('Li', 'Na', 'O')
+    assert [frames.symbols(index) for index in (0, 2, 4)] == [['Li', 'Na'], ['Li', 'Na'], ['Na', 'Li', 'O']]
+
+
+def test_further_arrays_of_systems_are_told(tmp_path):
+    """Parameters of frames, energies of atoms, a set without virials: taken without them, which is said."""
+    write_deepmd_npy(labelled(3), tmp_path / 'data')
+    (tmp_path / 'data' / 'g000' / 'set.000' / 'fparam.npy').write_bytes(b'')
+    np.save(tmp_path / 'data' / 'g000' / 'set.000' / 'atom_ener.npy', np.zeros((3, 2)))
+    other = write_deepmd_npy(labelled(2, seed=1), tmp_path / 'other')[0]
+    (other / 'set.000' / 'virial.npy').unlink()
+    (other / 'set.000').rename(tmp_path / 'data' / 'g000' / 'set.001')
+    found = read_frames(tmp_path / 'data')
+    assert found.n_frames == 5
+    assert found.shards[0].frames.virials is None
+    said = ' '.join(found.notes)
+    assert 'atom_ener.npy, fparam.npy' in said
+    assert 'set.001 of 2 sets has no virial.npy' in said
+    for name in ('box', 'coord', 'energy', 'force'):
+        np.save(tmp_path / 'data' / 'g000' / 'set.001' / f'{name}.npy', np.zeros((0, 9)))
+    empty = tmp_path / 'empty'
+    (tmp_path / 'data' / 'g000').rename(empty)
+    for file in (empty / 'set.000').iterdir():
+        file.unlink()
+    (empty / 'set.000').rmdir()
+    found = read_frames(empty)
+    assert found.n_frames == 0
+    assert found.left_out == [{'file': 'empty', 'indices': None, 'cause': 'it holds no frame'}]
+
+
+def test_names_relative_and_absolute(tree, monkeypatch):
+    """What a file is called does not depend on how its folder was named."""
+    absolute = read_frames(tree).shards[0].sources
+    for folder, name in ((tree.parent, 'runs'), (tree, '.'), (tree / 'a', '..')):
+        monkeypatch.chdir(folder)
+        assert read_frames(name).shards[0].sources == absolute
+    monkeypatch.chdir(tree / 'a')
+    assert read_frames('OUTCAR').shards[0].sources[0]['file'] == 'OUTCAR'
+
+
+def test_a_folder_that_cannot_be_looked_into(tree, monkeypatch):
+    """A part of a tree is not taken for the whole."""
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith('deep'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(ValueError, match=r'deep: it cannot be read: Permission denied'):
+        read_frames(tree)

@@ -261,3 +261,39 @@ def test_duplicates_are_by_structure():
     assert find_duplicates(Frames.from_arrays({**same, 'types': np.array([0, 1, 1, 0], dtype=np.int32)})) == []
     moved = same['positions'] + np.array([[0.0], [0.0], [0.01], [0.0]])
     assert find_duplicates(Frames.from_arrays({**same, 'positions': moved})) == []
+
+
+@pytest.mark.parametrize('kind', SUFFIX)
+def test_clusters_and_crystals_in_one_shard(tmp_path, kind):
+    """Frames without periods keep that, and their cell, in all formats, also beside periodic ones."""
+    pbc = np.array([[True] * 3, [False] * 3, [False] * 3, [True] * 3])
+    frames = frames_of(pbc=pbc, types=np.zeros(10, dtype=np.int32))
+    path = tmp_path / f'data{SUFFIX[kind]}'
+    write_frames(frames, path, kind)
+    (shard,) = read_frames(path).shards
+    given, read = by_energy(frames), by_energy(shard.frames)
+    for name in (*EXACT, 'pbc'):
+        assert np.array_equal(getattr(read, name), getattr(given, name)), name
+
+
+def test_further_columns_are_told(tmp_path):
+    """What others keep beside structure and labels is not taken, and that is said with its name."""
+    atoms = Atoms('Li', cell=[5, 5, 5], pbc=True, info={'config_type': 'bulk'})
+    calculator = SinglePointCalculator(
+        atoms, energy=-1.0, free_energy=-1.0, forces=[[0.0, 0.0, 0.5]], magmoms=np.array([0.5])
+    )
+    atoms.calc = calculator
+    ase.io.write(tmp_path / 'a.xyz', [atoms, Atoms('Li', cell=[5, 5, 6], pbc=True, calculator=calculator)])
+    said = ' '.join(read_extxyz(tmp_path / 'a.xyz').notes)
+    assert 'not taken beside structure and labels: config_type' in said
+    with connect(tmp_path / 'a.db') as database:
+        database.write(atoms, project='x')
+    assert 'magmoms, project' in ' '.join(read_ase_db(tmp_path / 'a.db').notes)
+    path = tmp_path / 'b.xyz'
+    write_frames(frames_of(), path, 'extxyz')
+    assert read_extxyz(path).notes == ()
+    text = path.read_text()
+    path.write_text(text + '\n' + text)
+    reading = read_extxyz(path)
+    assert len(reading) == 4
+    assert 'what comes after it was not read' in reading.left_out[0].cause
