@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 TARGET = Path(__file__).parent / 'reference.md'
 #: Verbs in the order of the chain; entry points that are not here follow by name.
-ORDER = ('label', 'train', 'explore', 'learn', 'validate', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
+ORDER = ('label', 'convergence', 'train', 'explore', 'learn', 'validate', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
 #: Options that every command has.
 COMMON_OPTIONS = ('help', 'verbosity', 'profile', 'version')
 HEAD = """<!-- Made by docs/make_reference.py: change the code, not this file. -->
@@ -78,6 +78,7 @@ def models() -> dict[type[BaseModel], str]:
     from aiida_liheal.sampling.trust import TrustLevels
     from aiida_liheal.structures.bcc import SlabSettings, VoidCrystalSettings
     from aiida_liheal.structures.dendrites import DendriteSettings
+    from aiida_liheal.structures.label_errors import Tolerances
     from aiida_liheal.structures.perturb import PerturbSettings
     from aiida_liheal.structures.quality import QualityRules
     from aiida_liheal.structures.reference import ReferenceSettings
@@ -89,6 +90,7 @@ def models() -> dict[type[BaseModel], str]:
         GpawSettings: '`gpaw.settings` of `liheal.label`; `settings` of `liheal.gpaw`',
         AseSettings: '`ase.settings` of `liheal.label`; `settings` of `liheal.ase`',
         QualityRules: '`quality` of `liheal.label`',
+        Tolerances: '`tolerances` of `liheal.convergence`',
         VaspSettings: '`vasp.settings` of `liheal.label`; `settings` of `liheal.vasp`',
         DpTrainSettings: '`settings` of `liheal.train` (without `seed`) and of `liheal.dp_train`',
         SystemStage: 'for each system in `stage` of `liheal.explore`',

@@ -10,6 +10,7 @@ from aiida_liheal import __version__
 from aiida_liheal.cli.analyse import analyse
 from aiida_liheal.cli.archive import archive
 from aiida_liheal.cli.campaign import campaign
+from aiida_liheal.cli.convergence import convergence, launch_convergence
 from aiida_liheal.cli.data import data
 from aiida_liheal.cli.film import film, panel
 from aiida_liheal.cli.healing import healing
@@ -37,6 +38,7 @@ def root() -> None:
     """
 
 
+launch.add_command(launch_convergence)
 launch.add_command(campaign)
 launch.add_command(valley)
 launch.add_command(diffuse)
@@ -53,6 +55,7 @@ for command in (
     panel,
     status,
     report,
+    convergence,
     compare,
     healing,
     reproduction,

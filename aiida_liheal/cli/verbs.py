@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
 __all__ = (
+    'ENGINES',
     'SIMULATION_JOBS',
     'Common',
     'Plan',
+    'atoms_of_frames',
     'check_builder',
     'checked_builder',
+    'code_of_engine',
     'code_rows',
     'common_options',
+    'engine_option',
     'launch_packed',
     'needed',
     'potential_option',
@@ -45,6 +50,8 @@ __all__ = (
 
 #: Kinds of jobs of the verbs that simulate, by the names of their inputs.
 SIMULATION_JOBS = ('lammps', 'analyse')
+#: Names of the engines, those of other packages too; the engines themselves take long to import.
+ENGINES = sorted({entry.name for entry in entry_points(group='aiida_liheal.engines')})
 
 #: One line of a dry run: what, how many, remark.
 Plan = list[tuple[str, str, str]]
@@ -138,6 +145,9 @@ def common_options(
     return decorate
 
 
+engine_option = click.option(
+    '--engine', type=click.Choice(ENGINES), default='gpaw', show_default=True, help='What computes the labels.'
+)
 seed_option = click.option(
     '--seed', type=click.IntRange(min=0), default=0, show_default=True, help='Of everything random.'
 )
@@ -211,6 +221,19 @@ def start_process(builder: Any, common: Common) -> ProcessNode:
         echo.echo_report(sentence)
     echo.echo_success(f'{node.process_label}<{node.pk}> finished')
     return node
+
+
+def code_of_engine(engine: str, common: Common) -> Any:
+    """The code of an engine; fails if there is none."""
+    if engine not in common.codes:
+        fail(f'there is no code {engine}@localhost; name the one of the engine with --code {engine}=LABEL')
+    return common.codes[engine]
+
+
+def atoms_of_frames(shard: Any) -> str:
+    """How many atoms the frames of a shard have, for people."""
+    low, high = shard.base.attributes.get('n_atoms_min'), shard.base.attributes.get('n_atoms_max')
+    return str(low) if low == high else f'{low} to {high}'
 
 
 def code_rows(codes: dict[str, Any]) -> Plan:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -15,10 +15,11 @@ from aiida_liheal.structures.settings import Settings
 
 if TYPE_CHECKING:
     from aiida.engine import CalcJob, WorkChain
+    from ase import Atoms
 
     from aiida_liheal.data.frames import FramesData
 
-__all__ = ('GROUP', 'Engine', 'engine', 'engines')
+__all__ = ('GROUP', 'Accuracy', 'Engine', 'engine', 'engines')
 
 #: Group of entry points by which engines are found; the name of an entry point is that of its engine.
 GROUP = 'aiida_liheal.engines'
@@ -26,6 +27,29 @@ GROUP = 'aiida_liheal.engines'
 
 def _no_further_inputs(_: Mapping[str, Any], __: FramesData) -> dict[str, Any]:
     return {}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A setting that trades cost for accuracy; `liheal.convergence` knows by it which of two values is the finer one.
+
+    Parameters
+    ----------
+    title : str
+        What it is, for people.
+    unit : str
+        Its unit.
+    finer : {'larger', 'smaller'}
+        Which values are finer.
+    resolve : callable, optional
+        `resolve(atoms, settings)`: what a structure sees of it, such as the mesh of k-points, as a tuple of whole
+        numbers. Values that are alike in it give the same labels.
+    """
+
+    title: str
+    unit: str
+    finer: Literal['larger', 'smaller']
+    resolve: Callable[[Atoms, Any], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +64,8 @@ class Engine:
         What it is, for people.
     package : str
         Its folder as a module, in which `protocol.yaml` lies: `default_inputs` and `protocols` with `fast`,
-        `balanced` and `paper`, each with `settings` and the keys named in `further`.
+        `balanced` and `paper`, each with `settings` and the keys named in `further`; and by protocol `scans`, the
+        values of the settings in `accuracy` that a test of convergence tries.
     job : type of CalcJob
         Labels one batch. It takes `code`, `frames` (`FramesData`), `settings` (`Dict`), optionally `parent_folder`
         (`RemoteData`: what an interrupted job finished there is not done again), and whatever else is its own. It
@@ -67,6 +92,8 @@ class Engine:
         that it tried; their indices are in `tried` of the summary, and each one dropped has its `job` (UUID).
     prepare_alone : callable
         `prepare_alone(inputs, frames)`: the inputs of `alone` that the job has not.
+    accuracy : mapping of str to Accuracy
+        The settings that a test of convergence goes through by themselves, by their names.
     """
 
     name: str
@@ -80,6 +107,7 @@ class Engine:
     prepare: Callable[[Mapping[str, Any], FramesData], dict[str, Any]] = _no_further_inputs
     alone: type[WorkChain] | None = None
     prepare_alone: Callable[[Mapping[str, Any], FramesData], dict[str, Any]] = _no_further_inputs
+    accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
 
     def protocol(self) -> dict[str, Any]:
         """Its part of the protocols of `label`, as `protocol.yaml` has it."""

@@ -10,6 +10,7 @@ from aiida.orm import ArrayData
 
 from aiida_liheal.analysis.reproduction import counts_text
 from aiida_liheal.report.tree import Step, Tree
+from aiida_liheal.structures.label_errors import sentences
 
 __all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations', 'why')
 
@@ -568,6 +569,8 @@ def _of_melting(summary: dict[str, Any]) -> str:
 def conclusions(tree: Tree) -> list[str]:
     """What came out, a sentence a stage."""
     said = [counts_text(table) for step in tree.named('ReproduceWorkChain') if (table := step.result('reproduction'))]
+    for step in tree.named('ConvergenceWorkChain'):
+        said += sentences(table) if (table := step.result('table')) else []
     for step in tree.named('CampaignWorkChain'):
         counts = step.result('table').get('counts')
         if counts:

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from aiida_liheal import __version__
 from aiida_liheal.report.campaign import SeriesTable, campaign_figures, campaign_tables
 from aiida_liheal.report.colours import ENERGY_SCALE, STRUCTURE_COLOURS
+from aiida_liheal.report.convergence import convergence_figures, convergence_tables
 from aiida_liheal.report.deposits import deposit_figures
 from aiida_liheal.report.facts import (
     analysis_of,
@@ -54,6 +55,7 @@ HEADINGS = {
     'quickstart': 'From labels to deposition and healing',
     'learn': 'Active learning',
     'label': 'Labels from density functional theory',
+    'convergence': 'Convergence of labels',
     'train': 'Training of a committee',
     'explore': 'Exploration with a committee',
     'deposit': 'Deposition of lithium',
@@ -134,6 +136,9 @@ def _chapters(tree: Tree, pictures: bool) -> list[Chapter]:
     for step in tree.named('CampaignWorkChain'):
         if tables := campaign_tables(step):
             chapters.append(Chapter('campaign', 'Points of the campaign', campaign_figures(step), tables=tables))
+    for step in tree.named('ConvergenceWorkChain'):
+        if tables := convergence_tables(step):
+            chapters.append(Chapter('convergence', 'Convergence of labels', convergence_figures(step), tables=tables))
     for anchor, title, figures in (
         ('training', 'Training', learning_curves(tree)),
         ('exploration', 'Exploration', deviations(tree)),

@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     'QuickstartWorkChain': 'quickstart',
     'LearnWorkChain': 'learn',
     'LabelWorkChain': 'label',
+    'ConvergenceWorkChain': 'convergence',
     'TrainWorkChain': 'train',
     'ExploreWorkChain': 'explore',
     'DepositWorkChain': 'deposit',

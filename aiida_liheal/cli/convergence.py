@@ -1,0 +1,132 @@
+"""`launch convergence` tries finer and finer settings of an engine; `convergence` prints and draws what came out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida.cmdline.utils import echo
+
+from aiida_liheal.cli.params import fail, load, with_profile
+from aiida_liheal.cli.verbs import (
+    ENGINES,
+    Common,
+    atoms_of_frames,
+    checked_builder,
+    code_of_engine,
+    code_rows,
+    common_options,
+    engine_option,
+    settings_rows,
+    show_plan,
+    start_process,
+)
+
+__all__ = ('convergence', 'launch_convergence')
+
+
+@click.command('convergence')
+@click.option(
+    '--frames',
+    metavar='PK',
+    help='A few structures that stand for those to be labelled, atoms out of their places; two small cells of lithium '
+    'if not given.',
+)
+@engine_option
+@common_options([], optional_codes=ENGINES)
+def launch_convergence(frames: str | None, engine: str, common: Common) -> None:
+    """Test how far labels are from converged: a scan a setting, such as cut-off and k-points, the others held.
+
+    Values are changed by, say, -s scans.cutoff_eV=[200,300,400,600]: from coarse to fine, the finest is the reference.
+    The smallest ones within the tolerances are tried together in the end.
+    """
+    from aiida_liheal.data.frames import FramesData
+    from aiida_liheal.workchains.convergence import ConvergenceWorkChain
+
+    shard = load(frames, FramesData, 'frames') if frames else None
+    code = code_of_engine(engine, common)
+    builder = checked_builder(
+        'convergence',
+        lambda: ConvergenceWorkChain.get_builder_from_protocol(
+            code, shard, common.protocol, common.overrides, common.options, engine
+        ),
+    )
+    if common.dry_run:
+        scans, points = ConvergenceWorkChain.plan(builder)
+        n_more = 2 if builder.check_together.value and len(scans) > 1 else 0
+        n_frames = len(builder.frames)
+        plan = [
+            *code_rows({engine: code}),
+            ('jobs', str(len(points) + n_more), f'{n_more} of them for the smallest values together' if n_more else ''),
+            ('labels', str((len(points) + n_more) * n_frames), f'{atoms_of_frames(builder.frames)} atoms a frame'),
+            *(
+                (key, str(len(scan['rows'])), ', '.join(f'{row["value"]:g}' for row in scan['rows']))
+                for key, scan in scans.items()
+            ),
+            *((f'tolerance: {key}', str(value), '') for key, value in builder.tolerances.get_dict().items()),
+            *settings_rows(builder.label[engine].settings),
+        ]
+        show_plan(plan, common)
+        return
+    node = start_process(builder, common)
+    if not common.daemon:
+        _show(node.outputs.table.get_dict(), node)
+
+
+@click.command('convergence')
+@click.argument('process', metavar='PK')
+@click.option('--json', 'as_json', is_flag=True, help='Write the table as JSON to standard output.')
+@click.option(
+    '--plot', type=click.Path(dir_okay=False, path_type=Path), help='Draw the errors into this file: PNG, SVG or PDF.'
+)
+@with_profile
+def convergence(process: str, as_json: bool, plot: Path | None) -> None:
+    """Print how labels converged: errors of each value against the finest, its cost, and the smallest that will do.
+
+    PK is that of a process of `launch convergence`.
+    """
+    from aiida.orm import WorkChainNode
+
+    from aiida_liheal.report.convergence import draw
+
+    node: Any = load(process, WorkChainNode, 'convergence')
+    if node.process_label != 'ConvergenceWorkChain' or 'table' not in node.outputs:
+        fail(f'{node.process_label}<{node.pk}> has no table; give a process of `launch convergence` that came to one')
+    table = node.outputs.table.get_dict()
+    if plot is not None:
+        try:
+            draw(table, plot)
+        except (ValueError, OSError) as error:
+            fail(f'--plot: {error}')
+    if as_json:
+        echo.echo(json.dumps(table, indent=1, ensure_ascii=False))
+    else:
+        _show(table, node)
+    if plot is not None and not as_json:
+        echo.echo_success(f'drawn into {plot}')
+
+
+def _show(table: dict[str, Any], node: Any) -> None:
+    """The tables, what came out, and the settings to take."""
+    from aiida_liheal.report.convergence import table_of_scan
+    from aiida_liheal.structures.label_errors import sentences
+
+    for key, scan in table['scans'].items():
+        unit = f' ({scan["unit"]})' if scan['unit'] else ''
+        held = ', '.join(f'{other} {value:g}' for other, value in scan['held'].items() if value is not None)
+        echo.echo(f'{scan["title"]}{unit}' + (f', with {held}' if held else ''))
+        head, lines = table_of_scan(table, key)
+        echo.echo_tabulate(
+            lines, headers=head, disable_numparse=True, colalign=('right',) * (len(head) - 1) + ('left',)
+        )
+        echo.echo('')
+    for sentence in sentences(table):
+        echo.echo(sentence)
+    if 'settings' in node.outputs:
+        engine = node.inputs.label.engine.value
+        chosen = {key: scan['smallest'] for key, scan in table['scans'].items()}
+        changes = ' '.join(f'-s {engine}.settings.{key}={value:g}' for key, value in chosen.items())
+        echo.echo('')
+        echo.echo(f'labels by these settings: aiida-liheal launch label --engine {engine} {changes} --frames PK')

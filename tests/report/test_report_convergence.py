@@ -1,0 +1,134 @@
+"""What a test of convergence shows: tables with causes, figures with numbers, a plot that can be opened."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from aiida_liheal.report.convergence import convergence_figures, convergence_tables, draw, table_of_scan
+from aiida_liheal.structures.label_errors import Tolerances, sentences
+
+
+def row(value, energy, is_within, **changes):
+    errors = {'energy_meV_per_atom': energy, 'force_meV_per_A': 2 * energy} if energy is not None else {}
+    return {
+        'value': value,
+        'same': [],
+        'seen': '',
+        'errors': errors,
+        'seconds_per_frame': 3.25,
+        'cause': None,
+        'is_within': is_within,
+        'is_reference': False,
+        **changes,
+    }
+
+
+@pytest.fixture
+def table():
+    """A scan of a cut-off, in which 200 eV failed, and one of spacings, two of which are one mesh."""
+    cutoffs = [
+        row(100, 30.0, False),
+        row(200, None, False, cause='frame 0: not self-consistent after 60 steps'),
+        row(300, 0.4, True),
+        row(400, 0.0, True, is_reference=True),
+    ]
+    spacings = [
+        row(0.4, 12.0, False, seen='5x5x5', same=[0.39]),
+        row(0.2, 0.0, True, seen='10x10x10', is_reference=True),
+    ]
+    return {
+        'n_frames': 2,
+        'n_atoms': [2],
+        'largest_force_eV_per_A': 0.3,
+        'tolerances': Tolerances.read({}).model_dump(),
+        'scans': {
+            'cutoff_eV': {
+                'title': 'cut-off',
+                'unit': 'eV',
+                'held': {'kpoint_spacing_per_A': 0.16},
+                'rows': cutoffs,
+                'has_reference': True,
+                'smallest': 300,
+            },
+            'kpoint_spacing_per_A': {
+                'title': 'distance of k-points',
+                'unit': '1/Å',
+                'held': {'cutoff_eV': 340.0},
+                'rows': spacings,
+                'has_reference': True,
+                'smallest': None,
+            },
+        },
+    }
+
+
+class Told:
+    """A step of a tree with this table."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def result(self, name):
+        return self.table if name == 'table' else {}
+
+
+def test_tables_for_people(table):
+    head, lines = table_of_scan(table, 'cutoff_eV')
+    assert head == ['cutoff_eV', 'energy (meV/atom)', 'force (meV/Å)', 's a frame', 'verdict']
+    assert lines[0] == ['100', '30', '60', '3.2', 'beyond']
+    assert lines[1] == ['200', '', '', '3.2', 'frame 0: not self-consistent after 60 steps']
+    assert [line[-1] for line in lines[2:]] == ['within', 'reference']
+    head, lines = table_of_scan(table, 'kpoint_spacing_per_A')
+    assert lines[0][:2] == ['0.4, 0.39', '5x5x5']
+    cutoffs, spacings = convergence_tables(Told(table))
+    assert cutoffs.rows[1].state == 'failed'
+    assert cutoffs.rows[1].remark.startswith('frame 0')
+    assert cutoffs.note == 'Held: kpoint_spacing_per_A 0.16.'
+    assert len(spacings.rows) == 2
+
+
+def test_sentences(table):
+    first, second = sentences(table)
+    assert 'cutoff_eV 300 eV (with kpoint_spacing_per_A 0.16): energy 0.4 meV/atom, force 0.8 meV/Å' in first
+    assert second.startswith('kpoint_spacing_per_A: no value but the finest')
+    table['together'] = {
+        'chosen': {'cutoff_eV': 300},
+        'errors': {'energy_meV_per_atom': 1.5},
+        'cause': None,
+        'is_within': False,
+    }
+    assert sentences(table)[2] == (
+        'cutoff_eV 300 eV together, against the finest of all: energy 1.5 meV/atom: beyond the tolerances.'
+    )
+
+
+def test_figures(table):
+    cutoffs, spacings = convergence_figures(Told(table))
+    assert 'the smallest value within the tolerances, 300 eV' in cutoffs.caption
+    assert spacings.plot.layout.xaxis.autorange == 'reversed'
+    lines = list(csv.reader(io.StringIO(cutoffs.csv)))
+    assert lines[0] == ['cut-off (eV)', 'energy (meV/atom)', 'force (meV/Å)', 's a frame']
+    assert lines[2][:2] == ['200', '']
+    assert np.array_equal(cutoffs.plot.data[0].x, [100, 300])
+    assert convergence_figures(Told({})) == []
+    assert convergence_tables(Told({})) == []
+
+
+def test_plot(table, tmp_path):
+    draw(table, tmp_path / 'errors.png')
+    picture = imread(tmp_path / 'errors.png')
+    assert picture.shape[1] > picture.shape[0] > 300
+    assert picture[..., :3].std() > 0.05
+    draw(table, tmp_path / 'errors.svg')
+    assert 'cut-off (eV)' in (tmp_path / 'errors.svg').read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['errors.png', 'errors.svg']
+    with pytest.raises(ValueError, match=r"ends in '\.txt'; allowed are \.png, \.svg, \.pdf"):
+        draw(table, tmp_path / 'errors.txt')
+    for scan in table['scans'].values():
+        for one in scan['rows']:
+            one['errors'] = {}
+    with pytest.raises(ValueError, match='no value has errors'):
+        draw(table, tmp_path / 'errors.png')
