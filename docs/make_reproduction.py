@@ -22,7 +22,12 @@ def checks_table(checks: dict[str, Check]) -> str:
     for number, check in enumerate(checks.values(), 1):
         for place, part in enumerate(check.parts.values()):
             places = part.least_places if part.least_places > 1 else None
-            least = ((part.least_atoms, 'atoms'), (part.least_ps, 'ps'), (places, 'places'))
+            least = (
+                (part.least_atoms, 'atoms'),
+                (part.least_ps, 'ps'),
+                (part.least_frames, 'frames'),
+                (places, 'places'),
+            )
             cells = (
                 f'{number} {check.title} ({check.source})' if place == 0 else '',
                 part.what,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from aiida_liheal.analysis.trends import P_BY_CHANCE, Trend, trend_of
 from aiida_liheal.structures.settings import Settings
 
 __all__ = (
@@ -54,9 +55,12 @@ class Reading(Settings):
     """A number in what a run gave."""
 
     path: str = Field(min_length=1, description='dotted path: name of an output, then keys; list[key=value] selects')
-    take: Literal['value', 'last', 'top', 'bottom'] = Field(
-        default='value', description='the value itself, the last of a list, or the mean of one end of a profile'
+    take: Literal['value', 'last', 'end', 'end_spread', 'top', 'bottom'] = Field(
+        default='value',
+        description='the value itself, the last of a list, the mean or the standard deviation of its last ones, or the '
+        'mean of one end of a profile',
     )
+    n_last: int = Field(default=5, ge=2, description='how many of a list are its last ones')
     by: str | None = Field(default=None, description='path of the heights in Å of a profile')
     weights: str | None = Field(default=None, description='path of the numbers of atoms by height of a profile')
     reach_A: float = Field(default=10.0, gt=0, description='how far an end of a profile reaches, in Å')
@@ -139,6 +143,8 @@ class Run:
             return found
         if reading.take == 'last':
             return found[-1] if len(found) else None
+        if reading.take in ('end', 'end_spread'):
+            return _at_the_end(found, reading)
         heights, weights = (follow(self.results, path or '') for path in (reading.by, reading.weights))
         return None if heights is None or weights is None else _end_of(found, heights, weights, reading)
 
@@ -176,6 +182,17 @@ def follow(results: Mapping[str, Any], path: str) -> Any:
         else:
             return None
     return found
+
+
+def _at_the_end(values: Any, reading: Reading) -> float | None:
+    """Mean of the last values, or their standard deviation: one frame is a matter of chance.
+
+    The deviation is not taken for that of as many values: frames that follow each other are alike.
+    """
+    last = np.array([math.nan if value is None else value for value in values[-reading.n_last :]], dtype=float)
+    if len(last) < reading.n_last or not np.isfinite(last).all():
+        return None
+    return float(last.mean() if reading.take == 'end' else last.std(ddof=1))
 
 
 def _end_of(values: Any, heights: Any, weights: Any, reading: Reading) -> float | None:
@@ -394,6 +411,7 @@ class Reference(Settings):
     """The runs that a number is held against."""
 
     value: Value = Field(description='the number there')
+    error: Value | None = Field(default=None, description='its uncertainty where there is one run')
     series: tuple[str, ...] = Field(default=(), description='series of these runs; those of the part if none is given')
     where: tuple[dict[str, Any], ...] = Field(default=(), description='places, one of which they have')
 
@@ -402,7 +420,7 @@ class Reference(Settings):
         mine = [run for run in (others if self.series else runs) if not self.series or run.series in self.series]
         mine = [run for run in mine if matches(run.grid, self.where)]
         fixed = {axis for one in self.where for axis in one}
-        known = _groups(mine, self.value)
+        known = _groups(mine, self.value, self.error)
         found = []
         for group in groups:
             same = [
@@ -426,6 +444,7 @@ class Compared(_Limits):
 
     kind: Literal['compared'] = 'compared'
     value: Value = Field(description='the number')
+    error: Value | None = Field(default=None, description='its uncertainty where there is one run')
     to: Value | Reference = Field(description='the other one: of the same run, or of other runs')
     by: Literal['ratio', 'difference'] = Field(default='ratio', description='how they are compared')
 
@@ -433,12 +452,13 @@ class Compared(_Limits):
         """Judge every place but the reference's own."""
         if isinstance(self.to, Reference):
             own = [run for run in runs if self.to.series or not matches(run.grid, self.to.where)]
-            groups = _groups(own, self.value)
+            groups = _groups(own, self.value, self.error)
             return self._verdict(
                 [self._of(a, b) for a, b in zip(groups, self.to.of(groups, runs, others), strict=True)]
             )
-        pairs = zip(_groups(runs, self.value), _groups(runs, self.to), strict=True)
-        return self._verdict([self._of(a, b) for a, b in pairs])
+        # another number of one run, as that at its start, is what it is
+        to = [replace(b, error=b.error or 0.0) for b in _groups(runs, self.to)]
+        return self._verdict([self._of(a, b) for a, b in zip(_groups(runs, self.value, self.error), to, strict=True)])
 
     def _of(self, a: Group, b: Group) -> Group:
         n = min(a.n, b.n)
@@ -491,7 +511,7 @@ class Rises(_Judge):
 
     kind: Literal['rises'] = 'rises'
     value: Value = Field(description='the number; or the list, which may hold a list of the members at each place')
-    axis: str | None = Field(default=None, description='axis of the grid; its lowest and highest value are compared')
+    axis: str | None = Field(default=None, description='axis of the grid, along which a trend is looked for')
     along: Value | None = Field(default=None, description='or the list that it rises along, at every step')
     least_change: float = Field(default=0.0, ge=0, description='a smaller change says nothing, in the unit of the part')
 
@@ -508,7 +528,7 @@ class Rises(_Judge):
         if self.axis is None:
             return f'rises at every step{beyond}, in each member of a committee'
         axis = self.axis.rsplit('.', 1)[-1]
-        return f'rises with {axis}{beyond}, and by more than {SIGMAS:g} standard errors if they are known'
+        return f'rises with {axis}{beyond} and, of several seeds, with p < {P_BY_CHANCE:.2g}; falls at no step'
 
     def judge(self, runs: Sequence[Run], others: Sequence[Run]) -> Verdict:
         """Judge every line of the grid, or every list."""
@@ -520,18 +540,21 @@ class Rises(_Judge):
         for group in groups:
             rest = {axis: value for axis, value in group.grid.items() if axis != self.axis}
             lines.setdefault(Group(rest, 0.0, None, 1).label, []).append(group)
-        steps = []
+        told, signs, chances = [], [], []
         for label, line in lines.items():
             if len(line) < 2 or self.axis not in line[0].grid:
                 raise MissingError(f'one value of {self.axis} only{f" at {label}" if label else ""}')
             line.sort(key=lambda group: float(group.grid[str(self.axis)]))
-            steps.append((label, line[0], line[-1]))
-        told = [
-            (f'{label}: ' if label else '') + f'{_text(a.mean, a.error)} → {_text(b.mean, b.error)}'
-            for label, a, b in steps
-        ]
-        signs = [(label or 'it', self._sign(a, b)) for label, a, b in steps]
-        return self._verdict(signs, '; '.join(told), _about_errors(groups))
+            told.append((f'{label}: ' if label else '') + ' → '.join(_text(one.mean, one.error) for one in line))
+            x, y = [float(one.grid[str(self.axis)]) for one in line], [one.mean for one in line]
+            trend = trend_of(x, y, [one.error for one in line], [one.n for one in line], self.least_change)
+            falls = trend.falls_at(y, self.least_change)
+            steps = [f'{label + " " if label else ""}from {x[k]:g} to {x[k + 1]:g}' for k in falls]
+            signs += [(step, -1) for step in steps] or [(label or 'it', self._sign(trend))]
+            if trend.p is not None and any(one.error is not None for one in line):
+                chances.append(trend.p)
+        chance = f'p {"at most " if len(chances) > 1 else ""}{max(chances):.2g}' if chances else ''
+        return self._verdict(signs, '; '.join(told), joined(chance, _about_errors(groups)))
 
     def _along_lists(self, runs: Sequence[Run]) -> Verdict:
         steps, told = [], []
@@ -558,11 +581,11 @@ class Rises(_Judge):
     def _path(self) -> str:
         return self.value if isinstance(self.value, str) else self.value.path
 
-    def _sign(self, a: Group, b: Group) -> int:
-        """1 if it rises from one place to the other, -1 if it falls, 0 if that cannot be told."""
-        errors = 0.0 if a.error is None or b.error is None else SIGMAS * math.hypot(a.error, b.error)
-        change, least = b.mean - a.mean, max(self.least_change, errors)
-        return 1 if change > least else -1 if change < -least else 0
+    def _sign(self, trend: Trend) -> int:
+        """1 if it rises, -1 if it falls, 0 if that cannot be told."""
+        if abs(trend.change) <= self.least_change or (trend.p is not None and trend.p > P_BY_CHANCE):
+            return 0
+        return 1 if trend.change > 0 else -1
 
     def _verdict(self, steps: Sequence[tuple[str, int]], ours: str, remark: str) -> Verdict:
         falls, unclear = ([label for label, sign in steps if sign == one] for one in (-1, 0))
@@ -657,33 +680,62 @@ class Forms(_Judge):
 
 
 class Properties(_Judge):
-    """Properties of a validation keep the limits that it holds them to."""
+    """Properties of a validation are near its references, or keep the limits that it holds them to."""
 
     kind: Literal['properties'] = 'properties'
     rows: Value = Field(default='table.rows', description='the table of a validation')
     names: tuple[str, ...] = Field(min_length=1, description='properties, all of which have to pass')
+    within: float | None = Field(
+        default=None,
+        gt=0,
+        description='share of the reference that they may be off; the limits of the validation if none',
+    )
+    against: Literal['pbe', 'experiment'] = Field(default='pbe', description='the reference')
 
     @property
     def limit(self) -> str:
         """What passes, for people."""
-        return 'limits of the validation'
+        if self.within is None:
+            return 'limits of the validation'
+        return f'within {100 * self.within:g} % of {"PBE" if self.against == "pbe" else "experiment"}'
+
+    def _passes(self, row: Mapping[str, Any], point: str) -> tuple[float, float, str]:
+        """From where to where a property passes, and what it comes to: pass, fail, or undecided.
+
+        Raises MissingError if there is nothing to hold it against.
+        """
+        if self.within is None:
+            if row['passes_from'] is None:
+                raise MissingError(f'{point} has no limit for {row["property"]}')
+            return row['passes_from'], row['passes_to'], row['verdict']
+        reference = row.get(self.against)
+        if reference is None:
+            raise MissingError(f'{point} has no reference for {row["property"]} ({self.against})')
+        ends = (reference.get(end, reference.get('value')) for end in ('low', 'high'))
+        low, high = (end + sign * self.within * abs(end) for sign, end in zip((-1, 1), ends, strict=True))
+        if not low <= row['value'] <= high:
+            return low, high, 'fail'
+        return low, high, 'undecided' if 2 * (row.get('error') or 0.0) > high - low else 'pass'
 
     def judge(self, runs: Sequence[Run], others: Sequence[Run]) -> Verdict:
-        """Judge by the verdicts in the table."""
-        told, bad = [], []
+        """Judge every property of every run."""
+        told, bad, unclear = [], [], []
         for run in runs:
             table = {row['property']: row for row in run.find(self.rows) or []}
             for name in self.names:
                 row = table.get(name, {'value': None, 'remark': ''})
                 if row['value'] is None:
                     raise MissingError(f'{run.point} measured no {name}{": " if row["remark"] else ""}{row["remark"]}')
-                if row['passes_from'] is None:
-                    raise MissingError(f'{run.point} has no limit for {name}')
+                low, high, verdict = self._passes(row, run.point)
                 told.append(f'{name} {_text(row["value"], row["spread"])}')
-                if row['verdict'] != 'pass':
-                    bad.append(f'{name} passes from {row["passes_from"]:.4g} to {row["passes_to"]:.4g}')
+                if verdict == 'fail':
+                    bad.append(f'{name} passes from {low:.4g} to {high:.4g}')
+                elif verdict != 'pass':
+                    unclear.append(f'{name} is {verdict}: {row["remark"] or "its error is wider than the limits"}')
         n = len(self.names) * len(runs)
-        return Verdict('fail' if bad else 'pass', '; '.join(told), joined(f'{n - len(bad)} of {n} pass', *bad))
+        outcome: Outcome = 'fail' if bad else 'not at this size' if unclear else 'pass'
+        reason = joined(f'{n - len(bad) - len(unclear)} of {n} pass', *bad, *unclear)
+        return Verdict(outcome, '; '.join(told), reason)
 
 
 class Coexistence(_Judge):

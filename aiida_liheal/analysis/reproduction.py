@@ -11,6 +11,7 @@ and the least size at which they may be. Its outcome is one of four, and each ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Part(Settings):
     judge: JudgeKind = Field(description='how it is judged')
     least_atoms: int | None = Field(default=None, ge=1, description='runs of fewer atoms say nothing')
     least_ps: float | None = Field(default=None, gt=0, description='shorter runs, in ps, say nothing')
+    least_frames: int | None = Field(default=None, ge=1, description='fewer labelled frames say nothing')
     least_places: int = Field(default=1, ge=1, description='runs at fewer places of the grid, seeds aside, say nothing')
 
 
@@ -107,7 +109,7 @@ def paths_of(checks: Mapping[str, Check]) -> set[str]:
 
 
 #: Fields of judges that are texts but no paths.
-_TEXTS = ('kind', 'axis', 'by', 'take', 'series', 'where', 'names', 'expected')
+_TEXTS = ('kind', 'axis', 'by', 'take', 'series', 'where', 'names', 'against', 'expected')
 
 
 def _size_of(runs: Sequence[Run]) -> dict[str, Any]:
@@ -138,7 +140,11 @@ def _size_of(runs: Sequence[Run]) -> dict[str, Any]:
 def _too_small(part: Part, runs: Sequence[Run], size: Mapping[str, Any]) -> str:
     """Why the part may not be judged at this size; nothing if it may."""
     faults = []
-    for key, least, unit in (('atoms', part.least_atoms, 'atoms'), ('time_ps', part.least_ps, 'ps')):
+    for key, least, unit in (
+        ('atoms', part.least_atoms, 'atoms'),
+        ('time_ps', part.least_ps, 'ps'),
+        ('frames', part.least_frames, 'frames'),
+    ):
         if least is None:
             continue
         have = size.get(f'least_{key}')
@@ -151,7 +157,9 @@ def _too_small(part: Part, runs: Sequence[Run], size: Mapping[str, Any]) -> str:
     return '; '.join(faults)
 
 
-def _judge_part(part: Part, runs: Sequence[Run], absent: Mapping[str, str]) -> dict[str, Any]:
+def _judge_part(
+    part: Part, runs: Sequence[Run], absent: Mapping[str, str], remarks: Mapping[str, str]
+) -> dict[str, Any]:
     mine = [run for run in runs if run.series in part.series and matches(run.grid, part.where)]
     told: dict[str, Any] = {
         **part.model_dump(include={'what', 'paper', 'unit'}),
@@ -191,11 +199,15 @@ def _judge_part(part: Part, runs: Sequence[Run], absent: Mapping[str, str]) -> d
         return say(Verdict('not at this size' if too_small else 'not run', '', joined(too_small, str(error))))
     if too_small:
         verdict = Verdict('not at this size', verdict.ours, too_small, verdict.value, verdict.error)
-    return say(verdict)
+    remark = joined(*(remarks[name] for name in part.series if name in remarks))
+    return say(replace(verdict, reason=joined(verdict.reason, remark)))
 
 
 def judge_checks(
-    checks: Mapping[str, Check], runs: Sequence[Run], absent: Mapping[str, str] | None = None
+    checks: Mapping[str, Check],
+    runs: Sequence[Run],
+    absent: Mapping[str, str] | None = None,
+    remarks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The reproduction table.
 
@@ -207,6 +219,8 @@ def judge_checks(
         All runs that there are, failed ones too.
     absent : mapping of str to str, optional
         Why there is no run of a series, where that is known.
+    remarks : mapping of str to str, optional
+        What is to be said of all that is judged by the runs of a series.
 
     Returns
     -------
@@ -218,7 +232,8 @@ def judge_checks(
     rows = []
     for number, (name, check) in enumerate(checks.items(), 1):
         parts = [
-            {'name': part_name, **_judge_part(part, runs, absent or {})} for part_name, part in check.parts.items()
+            {'name': part_name, **_judge_part(part, runs, absent or {}, remarks or {})}
+            for part_name, part in check.parts.items()
         ]
         found = [part['outcome'] for part in parts]
         outcome = next(one for one in ('fail', 'not run', 'not at this size', 'pass') if one in found)

@@ -34,11 +34,15 @@ __all__ = ('reproduce', 'reproduction')
     '--frames',
     multiple=True,
     metavar='[NAME=]PK',
-    help='Labelled frames that the potential was not trained on, bulk and surface, to test it on; may be repeated.',
+    help='Labelled frames that the potential was not trained on, bulk and surface, to test it on; may be repeated. '
+    'Those that it was trained on are refused, where its training is in the profile.',
 )
 @click.option('--test-summary', metavar='PK', help='In place of --frames: the errors that an earlier test told.')
 @click.option(
-    '--campaign', metavar='PK', help='A campaign that is over, such as `laptop`: it is judged, and nothing is run.'
+    '--campaign',
+    metavar='PK',
+    help='A campaign that is over, such as `laptop`: it is judged, and nothing is run. With --potential, it has to '
+    'have run with that one.',
 )
 @common_options([], optional_codes=['lmp', 'python', 'dp'])
 def reproduce(
@@ -62,13 +66,13 @@ def reproduce(
     shards = load_named(frames, FramesData, 'frames')
     tested = load(test_summary, Dict, 'test-summary') if test_summary else None
     if campaign is not None:
-        if potentials or shards or common.options or seed or 'campaign' in common.overrides:
-            fail('--campaign runs nothing: give no potential, frames, seed, options of jobs or settings of a campaign')
+        if shards or common.options or seed or 'campaign' in common.overrides:
+            fail('--campaign runs nothing: give no frames, seed, options of jobs or settings of a campaign')
         node: Any = load(campaign, WorkChainNode, 'campaign')
-        members = {}
+        members = load_potentials(potentials)
 
         def make() -> ProcessBuilder:
-            builder = ReproduceWorkChain.get_builder_from_campaign(node, common.protocol, common.overrides)
+            builder = ReproduceWorkChain.get_builder_from_campaign(node, common.protocol, common.overrides, members)
             return _with_test(builder, tested)
     else:
         members = needed(load_potentials(potentials))

@@ -7,31 +7,42 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_masses, atomic_numbers
 from ase.units import fs, kB
 from numpy.typing import NDArray
 
 from aiida_liheal.structures.frames import Frames
 
-__all__ = ('find_duplicates', 'frame_facts')
+__all__ = ('find_duplicates', 'frame_facts', 'frame_keys')
 
 #: Positions and cells that agree when rounded to this, in Å, are the same: what an OUTCAR has is not finer.
 SAME_WITHIN_A = 1e-4
 
 
-def find_duplicates(frames: Frames) -> list[list[int]]:
-    """Groups of frames that are the same structure: elements in their order, cell and positions, rounded to 0.0001 Å.
+def frame_keys(frames: Frames) -> list[bytes]:
+    """A hash of each structure: elements in their order, cell and positions, rounded to 0.0001 Å.
 
     Labels are not looked at. Images of an atom in other cells count as other positions.
     """
-    groups: dict[bytes, list[int]] = {}
     offsets = frames.offsets
     positions = np.round(frames.positions.astype(float) / SAME_WITHIN_A).astype(np.int64)
     cells = np.round(frames.cells.astype(float) / SAME_WITHIN_A).astype(np.int64)
-    types = frames.types.astype(np.int32)
+    # numbers of elements, as shards may count theirs in another order
+    known = np.array([atomic_numbers[element] for element in frames.elements], dtype=np.int32)
+    types = known[frames.types] if len(known) else frames.types.astype(np.int32)
+    keys = []
     for index in range(len(frames)):
         atoms = slice(offsets[index], offsets[index + 1])
         content = types[atoms].tobytes() + cells[index].tobytes() + positions[atoms].tobytes()
-        groups.setdefault(hashlib.sha256(content).digest(), []).append(index)
+        keys.append(hashlib.sha256(content).digest())
+    return keys
+
+
+def find_duplicates(frames: Frames) -> list[list[int]]:
+    """Groups of frames that are the same structure, by `frame_keys`."""
+    groups: dict[bytes, list[int]] = {}
+    for index, key in enumerate(frame_keys(frames)):
+        groups.setdefault(key, []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -101,8 +112,6 @@ def frame_facts(frames: Frames) -> dict[str, Any]:
             np.trace(frames.virials.astype(float), axis1=1, axis2=2) / 3 / frames.volumes / KILOBAR
         )
     if frames.velocities is not None:
-        from ase.data import atomic_masses, atomic_numbers
-
         masses = np.array([atomic_masses[atomic_numbers[element]] for element in frames.elements])[frames.types]
         # Å/ps into ASE's unit of velocity
         squares = (frames.velocities.astype(float) / (1000 * fs)) ** 2

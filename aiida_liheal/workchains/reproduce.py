@@ -19,6 +19,7 @@ from aiida_liheal.sampling.campaign import lay_over, nested, read_campaign
 from aiida_liheal.workchains.campaign import CampaignWorkChain
 from aiida_liheal.workchains.points import failure_of, read_points, shipped_campaigns
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.trained import is_same_model, known_frames
 
 __all__ = ('ReproduceWorkChain', 'judge_points', 'needed_outputs', 'outputs_by_point', 'read_runs')
 
@@ -99,7 +100,7 @@ def read_runs(checks: Mapping[str, Check], table: Dict, points: Mapping[str, Map
 
 
 @calcfunction
-def judge_points(checks: Dict, table: Dict, absent: Dict, **nodes: Any) -> Dict:
+def judge_points(checks: Dict, table: Dict, absent: Dict, remarks: Dict, **nodes: Any) -> Dict:
     """The reproduction table: every check by what the points of a campaign gave, with the reason for its outcome.
 
     Parameters
@@ -110,16 +111,17 @@ def judge_points(checks: Dict, table: Dict, absent: Dict, **nodes: Any) -> Dict:
         Of the campaign.
     absent : Dict
         Why there is nothing of a series.
+    remarks : Dict
+        What is to be said of all that is judged by a series.
     **nodes : Data
         `points`: outputs of each point by its name; `test`: errors of the potential on labelled frames.
     """
     known = read_checks(checks.get_dict())
     runs = read_runs(known, table, {name: _flat(outputs) for name, outputs in nodes.get('points', {}).items()})
     if 'test' in nodes:
-        summary = nodes['test'].get_dict()
-        n_frames = sum(errors['n_frames'] for errors in summary['by_domain'].values())
-        runs.append(Run('test', TEST, TEST, results={'summary': {**summary, 'n_frames': n_frames}}))
-    return Dict({'title': table['title'], **judge_checks(known, runs, absent.get_dict())})
+        for domain, errors in nodes['test']['by_domain'].items():
+            runs.append(Run(f'{TEST}_{domain}', TEST, TEST, {'domain': domain}, results={'summary': errors}))
+    return Dict({'title': table['title'], **judge_checks(known, runs, absent.get_dict(), remarks.get_dict())})
 
 
 class ReproduceWorkChain(ProtocolMixin, WorkChain):
@@ -240,15 +242,19 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
                 return f'test: the potential is of kind {members["m0"].kind!r}; dp test runs deepmd potentials only'
             frames = dict(inputs['test']['frames'])
             fault = DpTestCalculation._validate_inputs({'frames': frames, 'potential': members['m0']}, None)
+            if not fault and (seen := known_frames(members['m0'], frames)[0]):
+                fault = f'm0 was trained on {seen}, which tell nothing of others; leave those out'
             if fault:
                 return f'test: {fault}'
-        if 'test_summary' in inputs and 'm0' in members:
-            tested = _tested_by(inputs['test_summary'])
-            if tested is not None and tested.uuid not in _same_model(members['m0']):
+        if 'test_summary' in inputs:
+            tested, frames = _test_of(inputs['test_summary'])
+            if tested is not None and 'm0' in members and not is_same_model(tested, members['m0']):
                 return (
                     f'test_summary: it is of the potential {tested.uuid}, and m0 is {members["m0"].uuid}; give the '
                     'test of m0'
                 )
+            if tested is not None and (seen := known_frames(tested, frames)[0]):
+                return f'test_summary: the potential was trained on {seen}, which tell nothing of others; test it anew'
         if 'campaign' in inputs:
             if not members:
                 return 'potentials: none given; one is needed, or a committee m0, m1, …'
@@ -325,7 +331,11 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
 
     @classmethod
     def get_builder_from_campaign(
-        cls, campaign: ProcessNode, protocol: str | None = None, overrides: dict[str, Any] | None = None
+        cls,
+        campaign: ProcessNode,
+        protocol: str | None = None,
+        overrides: dict[str, Any] | None = None,
+        potentials: Mapping[str, PotentialData] | None = None,
     ) -> ProcessBuilder:
         """A builder that judges a campaign that is over, and runs nothing.
 
@@ -335,11 +345,13 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
             A campaign that came to a table, such as a shipped one.
         protocol, overrides
             Whose checks are taken; overrides of `checks` only.
+        potentials : mapping of str to PotentialData, optional
+            The potential that it is to have been run with; that of the campaign if not given.
 
         Raises
         ------
         ValueError
-            If it is no campaign, or it has no table.
+            If it is no campaign, has no table, or ran with another potential, or with several.
         """
         if campaign.process_label != 'CampaignWorkChain' or 'table' not in campaign.outputs:
             raise ValueError(f'{campaign.process_label}<{campaign.pk}> has no table; give a campaign that came to one')
@@ -348,6 +360,8 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         builder = cls.get_builder()
         builder.checks = Dict(checks)
         builder.table = campaign.outputs.table
+        if members := _potential_of(campaign, potentials or {}):
+            builder.potentials = members
         points = {
             name: _nested(kept)
             for name, outputs in outputs_by_point(campaign).items()
@@ -382,6 +396,7 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         causes = []
         checks = read_checks(self.inputs.checks.get_dict())
         absent = {TEST: 'no labelled frames given to test the potential on'}
+        remarks = {}
         nodes: dict[str, Any] = {}
         if 'campaign' in self.inputs:
             child = self.ctx.campaign
@@ -400,34 +415,65 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
             nodes['points'] = kept
         if 'test_summary' in self.inputs:
             nodes['test'] = self.inputs.test_summary
+            remarks[TEST] = _unseen_text(*_test_of(self.inputs.test_summary))
         elif 'test' in self.ctx:
             child = self.ctx.test
             if child.is_finished_ok:
                 nodes['test'] = child.outputs.summary
+                remarks[TEST] = _unseen_text(self.inputs.potentials['m0'], dict(self.inputs.test.frames))
             else:
                 absent[TEST] = f'{child.process_label}<{child.pk}>: {failure_of(child)}'
                 causes.append(absent[TEST])
-        told = judge_points(self.inputs.checks, table, Dict(absent), **nodes)
+        told = judge_points(self.inputs.checks, table, Dict(absent), Dict(remarks), **nodes)
         self.out('table', table)
         self.out('reproduction', told)
         self.report('; '.join(f'{number} {outcome}' for outcome, number in told['counts'].items()))
         return self.exit_codes.ERROR_RUNS_FAILED.format(causes='; '.join(causes)) if causes else None
 
 
-def _tested_by(summary: Dict) -> PotentialData | None:
-    """The potential that a test was of; None if the summary does not come from one."""
-    creator = summary.creator
-    link = None if creator is None else creator.base.links.get_incoming(link_label_filter='potential').first()
-    return link.node if link is not None and isinstance(link.node, PotentialData) else None
+def _test_of(summary: Dict) -> tuple[PotentialData | None, dict[str, FramesData]]:
+    """The potential that a test was of, and its frames; None and nothing if the summary does not come from one."""
+    creator = summary.creator if summary.is_stored else None
+    if creator is None or 'potential' not in creator.inputs:
+        return None, {}
+    return creator.inputs.potential, dict(creator.inputs.frames) if 'frames' in creator.inputs else {}
 
 
-def _same_model(potential: PotentialData) -> set[str]:
-    """UUIDs of a potential and of what it was compressed from."""
-    found = {potential.uuid}
-    creator = potential.creator if potential.is_stored else None
-    if creator is not None and creator.process_label == 'DpCompressCalculation':
-        found |= {link.node.uuid for link in creator.base.links.get_incoming(node_class=PotentialData).all()}
-    return found
+def _unseen_text(potential: PotentialData | None, frames: Mapping[str, FramesData]) -> str:
+    """What is not known of a test: whose it is, or whether its potential was trained on its frames."""
+    if potential is None or not frames:
+        return 'of which potential and frames this test is, its provenance does not tell'
+    _, unknown = known_frames(potential, frames)
+    if not unknown:
+        return ''
+    names = ', '.join(one.label or one.uuid for one in unknown)
+    return f'whether {names} was trained on these frames is not known: its training is not in this profile'
+
+
+def _potential_of(campaign: ProcessNode, given: Mapping[str, PotentialData]) -> dict[str, PotentialData]:
+    """The potential that a campaign ran with, the largest committee that has its driver.
+
+    Raises
+    ------
+    ValueError
+        If it ran with several, or with another one than is given.
+    """
+    used = {row.get('potential') for row in campaign.outputs.table['rows']}
+    known = dict(campaign.inputs.potentials) if 'potentials' in campaign.inputs else {}
+    found = {name: dict(members) for name, members in known.items() if name in used}
+    first = next(iter(found.values()), {})
+    for name, members in found.items():
+        if not is_same_model(members['m0'], first['m0']):
+            raise ValueError(
+                f'the campaign ran with several potentials: {", ".join(found)} ({name} is another one than '
+                f'{next(iter(found))}); a table of checks is of one: give a campaign of one'
+            )
+    if 'm0' in given and first and not is_same_model(given['m0'], first['m0']):
+        raise ValueError(
+            f'the potential given is {given["m0"].uuid}, and the campaign ran with {first["m0"].uuid}; give that one, '
+            'or none'
+        )
+    return max(found.values(), key=len, default={})
 
 
 def outputs_by_point(campaign: ProcessNode) -> dict[str, dict[str, Data]]:

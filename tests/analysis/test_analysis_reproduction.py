@@ -2,10 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from aiida_liheal.analysis.judges import Reading, Run, follow
 from aiida_liheal.analysis.reproduction import Check, judge_checks, markdown, paths_of, read_checks
+from aiida_liheal.analysis.trends import P_BY_CHANCE, trend_of
 
 #: What a trajectory of this size tells.
 SIZE = {'analysis.summary': {'max': {'n_atoms': 2000}, 'end': {'time_ps': 50.0}}, 'start': {'cell_nm': [3.5, 3.5, 3.5]}}
@@ -212,6 +215,88 @@ def test_rises_with_an_axis(values, errors, outcome, part_of_reason):
     assert part_of_reason in told['reason']
 
 
+@pytest.mark.parametrize(
+    ('values', 'scatter', 'outcome', 'part_of_reason'),
+    [
+        # not only the ends count: a fall on the way is no rise
+        ((10, 40, 15), 0.5, 'fail', 'falls: from 300 to 400'),
+        ((40, 10, 45), 0.5, 'fail', 'falls: from 200 to 300'),
+        ((10, 12, 30), 0.5, 'pass', 'rises everywhere; p '),
+        # a step that falls by chance does not stop it
+        ((10, 30, 29), 1.0, 'pass', 'rises everywhere; p '),
+        ((10, 9, 14), 3.0, 'not at this size', 'no change that can be told'),
+        ((30, 20, 10), 0.5, 'fail', 'falls: from 200 to 300, from 300 to 400'),
+        # single values: what a least change of 3 makes of them
+        ((10, 12, 16), 0.0, 'pass', 'one run each, no uncertainty'),
+        ((10, 6, 16), 0.0, 'fail', 'falls: from 200 to 300'),
+        ((10, 11, 12), 0.0, 'not at this size', 'no change'),
+    ],
+)
+def test_a_trend_over_several_places(values, scatter, outcome, part_of_reason):
+    seeds = (-1, 0, 1) if scatter else (0,)
+    runs = [
+        run(x=x + sign * scatter, grid={'t': t, 'seed': sign})
+        for t, x in zip((200, 300, 400), values, strict=True)
+        for sign in seeds
+    ]
+    told = judged({'kind': 'rises', 'value': 'summary.x', 'axis': 't', 'least_change': 3.0}, runs)
+    assert told['outcome'] == outcome, told
+    assert part_of_reason in told['reason']
+    assert told['ours'].count('→') == 2
+
+
+@pytest.mark.parametrize('slope', [0.0, 0.05, -0.05])
+def test_a_trend_by_chance_is_as_rare_as_it_says(slope):
+    """Straight lines with noise: what is told as rising without a rise is 2 % of all, and most true trends are told."""
+    generator = np.random.default_rng(5)
+    x, n = [100.0, 200.0, 300.0, 400.0], 3
+    rises, changes = [], []
+    for _ in range(2000):
+        y = slope * np.array(x) + generator.normal(0.0, 3.0, (n, 4))
+        trend = trend_of(x, y.mean(axis=0), y.std(axis=0, ddof=1) / n**0.5, [n] * 4)
+        rises.append(trend.change > 0 and trend.p < P_BY_CHANCE)
+        changes.append(trend.change)
+    assert np.mean(changes) == pytest.approx(300 * slope, abs=0.2)
+    assert np.mean(rises) == pytest.approx({0.0: P_BY_CHANCE, 0.05: 1.0, -0.05: 0.0}[slope], abs=0.01)
+
+
+def test_a_trend_is_that_of_a_weighted_line():
+    """Against scipy where all places count alike; three single values have one degree of freedom."""
+    x, y = [1.0, 2.0, 4.0], [10.0, 14.0, 25.0]
+    line, trend = stats.linregress(x, y), trend_of(x, y, [None] * 3, [1] * 3)
+    assert trend.change == pytest.approx(3 * line.slope)
+    assert trend.error == pytest.approx(3 * line.stderr)
+    assert trend.p == pytest.approx(line.pvalue / 2)
+    assert trend_of(x[:2], y[:2], [None] * 2, [1] * 2).p is None
+
+
+def test_the_end_is_the_mean_of_the_last_frames():
+    """With its spread as the uncertainty; a run of fewer frames, or without a surface, tells none."""
+    end, spread = ({'path': 'summary.w', 'take': take, 'n_last': 3} for take in ('end', 'end_spread'))
+    judge = {'kind': 'compared', 'value': end, 'error': spread, 'to': 'summary.w.0', 'high': 0.9}
+    told = judged(judge, [run(w=[10.0, 9.0, 8.0, 6.0, 7.0])])
+    assert (told['outcome'], told['value'], told['error']) == ('pass', pytest.approx(0.7), pytest.approx(0.1))
+    assert 'no uncertainty' not in told['reason']
+    for w in ([10.0, 9.0], [10.0, 9.0, None, 6.0]):
+        told = judged(judge, [run(w=w)])
+        assert (told['outcome'], told['reason']) == ('not run', 'a gave no summary.w')
+    wide = judged({**judge, 'low': 0.6, 'high': 0.75}, [run(w=[10.0, 9.0, 8.0, 6.0, 7.0])])
+    assert wide['outcome'] == 'not at this size'
+
+
+def test_few_frames_say_nothing():
+    tested = Run('test', 'a', 'test', {'domain': 'bulk'}, results={'summary': {'n_frames': 9, 'x': 1.5}})
+    told = judged(WITHIN, [tested], least_frames=50)
+    assert (told['outcome'], told['reason']) == ('not at this size', '9 frames, judged from 50 frames on')
+    assert judged(WITHIN, [tested], least_frames=9)['outcome'] == 'pass'
+
+
+def test_remarks_stand_beside_what_is_judged():
+    check = {'title': 'T', 'source': 'S', 'parts': {'p': {'what': 'w', 'paper': '1', 'series': ['a'], 'judge': WITHIN}}}
+    table = judge_checks({'c': Check.read(check)}, [run(x=1.5)], None, {'a': 'by hearsay', 'b': 'not this'})
+    assert table['checks'][0]['reason'] == 'passes 1 to 2; one run, no uncertainty; by hearsay'
+
+
 def test_a_trend_needs_two_places():
     told = judged({'kind': 'rises', 'value': 'summary.x', 'axis': 't'}, [run(x=1.0, grid={'t': 200})])
     assert (told['outcome'], told['reason']) == ('not run', 'one value of t only')
@@ -337,8 +422,32 @@ def test_properties():
     assert (told['outcome'], told['reason']) == ('not run', 'v measured no C12_GPa: it broke off')
     for other in ({'C12_GPa': 'no limit'}, {}):
         assert judged(judge, validation(C11_GPa='pass', **other))['outcome'] == 'not run'
+    told = judged(judge, validation(C11_GPa='pass', C12_GPa='undecided'))
+    assert (told['outcome'], told['reason']) == ('not at this size', '1 of 2 pass; C12_GPa is undecided: it broke off')
     value = {**WITHIN, 'value': 'table.rows[property=C12_GPa].value', 'low': 12.0, 'high': 14.0}
     assert judged(value, validation(C11_GPa='pass', C12_GPa='fail'))['value'] == 13.0
+
+
+@pytest.mark.parametrize(
+    ('within', 'reference', 'error', 'outcome'),
+    [
+        (0.15, {'value': 12.0}, None, 'pass'),
+        (0.05, {'value': 12.0}, None, 'fail'),
+        # a range of references is widened at both ends
+        (0.05, {'low': 10.0, 'high': 12.5}, None, 'pass'),
+        (0.05, {'low': 13.8, 'high': 15.0}, None, 'fail'),
+        (0.15, {'value': 12.0}, 2.0, 'not at this size'),
+        (0.15, None, None, 'not run'),
+    ],
+)
+def test_properties_are_judged_by_the_share_that_is_named(within, reference, error, outcome):
+    """Whatever the limits of the validation are."""
+    for verdict in ('pass', 'fail'):
+        (v,) = validation(C11_GPa=verdict)
+        v.results['table']['rows'][0] |= {'pbe': reference, 'error': error, 'remark': ''}
+        told = judged({'kind': 'properties', 'names': ['C11_GPa'], 'within': within}, [v])
+        assert told['outcome'] == outcome
+        assert told['limit'] == f'within {100 * within:g} % of PBE'
 
 
 @pytest.mark.parametrize(

