@@ -253,8 +253,13 @@ def _join_sets(
     # atoms of type -1 only fill up the rows of the mixed layout
     real_atoms = joined >= 0
     lacking = [name for name, given in sets.items() if 'virial' not in given]
-    notes = [f'{", ".join(lacking)} of {len(sets)} sets has no virial.npy; the virials of the others are left out']
-    notes = notes if len(lacking) < len(sets) else ['there is no virial.npy: frames without virials']
+    notes = []
+    if len(lacking) == len(sets):
+        notes.append('there is no virial.npy: frames without virials')
+    elif lacking:
+        notes.append(
+            f'{", ".join(lacking)} of {len(sets)} sets has no virial.npy; the virials of the others are left out'
+        )
     further = sorted({name for given in sets.values() for name in given} - _SYSTEM_ARRAYS)
     if further:
         notes.append(f'not taken beside structure and labels: {", ".join(f"{name}.npy" for name in further)}')

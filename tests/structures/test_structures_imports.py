@@ -282,6 +282,7 @@ def test_type_maps_in_other_orders(tmp_path):
 def test_further_arrays_of_systems_are_told(tmp_path):
     """Parameters of frames, energies of atoms, a set without virials: taken without them, which is said."""
     write_deepmd_npy(labelled(3), tmp_path / 'data')
+    assert read_frames(tmp_path / 'data').notes == []
     (tmp_path / 'data' / 'g000' / 'set.000' / 'fparam.npy').write_bytes(b'')
     np.save(tmp_path / 'data' / 'g000' / 'set.000' / 'atom_ener.npy', np.zeros((3, 2)))
     other = write_deepmd_npy(labelled(2, seed=1), tmp_path / 'other')[0]
