@@ -91,6 +91,29 @@ def test_two_scans_by_a_cheap_calculator(scan):
     assert all(sum(isinstance(node, CalcJobNode) for node in child.called) == 1 for child in points.values())
 
 
+@pytest.mark.engine
+def test_by_gpaw(codes):
+    """Lithium at 200 eV is within a few meV/atom of 300 eV, and at 50 eV it is not."""
+    frames = FramesData(default_frames().get_frames().select(np.array([0])), domain='bulk')
+    builder = ConvergenceWorkChain.get_builder_from_protocol(
+        codes['gpaw'],
+        frames,
+        'fast',
+        {
+            'scans': {'cutoff_eV': [50, 200, 300]},
+            'label': {'gpaw': {'settings': {'kpoint_spacing_per_A': 0.5}}},
+            'tolerances': {'energies': 'absolute', 'energy_meV_per_atom': 3.0},
+        },
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    (scan,) = outputs['table']['scans'].values()
+    errors = [row['errors']['energy_meV_per_atom'] for row in scan['rows']]
+    assert errors[0] > 30 > 3 > errors[1] > errors[2] == 0
+    assert outputs['settings']['cutoff_eV'] == 200
+    assert outputs['table']['largest_force_eV_per_A'] > 0.05
+
+
 def test_no_value_but_the_finest(scan):
     _, node = run_get_node(scan([4.0, 5.0], tolerances={'energy_meV_per_atom': 0.01}))
     assert node.exit_status == 500
