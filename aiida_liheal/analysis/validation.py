@@ -283,7 +283,8 @@ class Quantity:
     """A property: its value by the member that drives, its spread over the committee if there is one, and a remark.
 
     `error` is the uncertainty of a value that was measured in MD, or by bracketing. Without a value it was not
-    measured, and the remark says why.
+    measured, and the remark says why. `is_too_small` is true of one from a cell too small for a number to be quoted,
+    whose error tells nothing of that.
     """
 
     unit: str
@@ -291,6 +292,7 @@ class Quantity:
     spread: float | None = None
     remark: str = ''
     error: float | None = None
+    is_too_small: bool = False
 
 
 def quantity(unit: str, by_member: Iterable[float], remark: str = '') -> Quantity:
@@ -364,8 +366,9 @@ class PropertyReference(Settings):
 def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyReference]) -> list[dict[str, Any]]:
     """The table: a row for each quantity, then for each reference that nothing was measured for.
 
-    The verdict is pass, fail, undecided, `no limit` or `not measured`. Nothing passes that was not measured, or whose
-    error is wider than its limit, as that of a melting point between runs far apart.
+    The verdict is pass, fail, undecided, `not at this size`, `no limit` or `not measured`. Nothing passes that was not
+    measured, or whose error is wider than its limit, as that of a melting point between runs far apart; what comes from
+    a cell too small neither passes nor fails.
     """
     rows = []
     names = [*quantities, *(name for name in references if name not in quantities)]
@@ -399,6 +402,8 @@ def judge(quantities: Mapping[str, Quantity], references: Mapping[str, PropertyR
                 and 2 * found.error > row['passes_to'] - row['passes_from']
             ):
                 verdict = 'undecided'
+            if found.is_too_small:
+                verdict = 'not at this size'
         rows.append({**row, 'verdict': verdict})
     return rows
 
@@ -437,7 +442,8 @@ def _value_text(row: Mapping[str, Any] | None) -> str:
     # tables of before had no error
     uncertainty = row.get('error') if row['spread'] is None else row['spread']
     spread = '' if uncertainty is None else f' ± {uncertainty:.2g}'
-    mark = {'pass': ' pass', 'fail': ' **FAIL**', 'undecided': ' undecided'}.get(row['verdict'], '')
+    said = {'pass': 'pass', 'fail': '**FAIL**', 'undecided': 'undecided', 'not at this size': 'not at this size'}
+    mark = f' {said[row["verdict"]]}' if row['verdict'] in said else ''
     return f'{row["value"]:.4g}{spread}{mark}'
 
 

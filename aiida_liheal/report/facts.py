@@ -439,7 +439,7 @@ def _validation(step: Step) -> list[Fact]:
             uncertainty = row.get('error') if row['spread'] is None else row['spread']
             spread = '' if uncertainty is None else f' ± {uncertainty:.2g}'
             value = f'{row["value"]:.4g}{spread} {row["unit"]}'.rstrip()
-        told = [row['verdict']] if row['verdict'] in ('pass', 'fail') else []
+        told = [row['verdict']] if row['verdict'] in ('pass', 'fail', 'not at this size') else []
         if row['passes_from'] is not None:
             told.append(f'limits {row["passes_from"]:.4g} to {row["passes_to"]:.4g}')
         told += [
@@ -455,7 +455,7 @@ def _validation(step: Step) -> list[Fact]:
 
 def _of_validation(counts: dict[str, int]) -> str:
     """How many limits were kept, and what was left out."""
-    judged = counts.get('pass', 0) + counts.get('fail', 0) + counts.get('undecided', 0)
+    judged = sum(counts.get(verdict, 0) for verdict in ('pass', 'fail', 'undecided', 'not at this size'))
     return (
         f'Validation: {counts.get("pass", 0)} of {judged} limits kept; {plural(counts.get("no limit", 0), "value")} '
         f'without a limit, {counts.get("not measured", 0)} not measured.'

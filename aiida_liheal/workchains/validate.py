@@ -306,7 +306,13 @@ def _melting(summary: Mapping[str, Any]) -> Quantity:
     size = f'{summary["n_atoms"]} atoms' + ('' if summary['is_large_enough_to_quote'] else ', too few to quote')
     if 'melting_point_K' in summary:
         remark = f'by coexistence: freezes at {summary["low_K"]:g} K, melts at {summary["high_K"]:g} K; {size}'
-        return Quantity('K', summary['melting_point_K'], remark=remark, error=summary['half_width_K'])
+        return Quantity(
+            'K',
+            summary['melting_point_K'],
+            remark=remark,
+            error=summary['half_width_K'],
+            is_too_small=not summary['is_large_enough_to_quote'],
+        )
     ends = ['?' if summary[key] is None else f'{summary[key]:g}' for key in ('low_K', 'high_K')]
     return Quantity('K', remark=f'not bracketed: between {ends[0]} and {ends[1]} K after {summary["rounds"]} rounds')
 
@@ -604,7 +610,7 @@ class ValidateWorkChain(PackedWorkChain):
             'table',
             valid_type=Dict,
             required=False,
-            help='`rows`: each property by its references: pass, fail, undecided, no limit or not '
+            help='`rows`: each property by its references: pass, fail, undecided, not at this size, no limit or not '
             'measured; `counts` of these.',
         )
         spec.output(

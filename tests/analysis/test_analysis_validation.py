@@ -141,13 +141,15 @@ def test_nothing_passes_that_was_not_measured():
         name: PropertyReference.read(
             {'pbe': {'low': 3.439, 'high': 3.442, 'source': 'a'}, 'limit': {'against': 'pbe', 'absolute': 0.01}}
         )
-        for name in ('inside', 'outside', 'vague', 'missing', 'unknown')
+        for name in ('inside', 'outside', 'vague', 'small', 'small_and_off', 'missing', 'unknown')
     }
     references['unlimited'] = PropertyReference.read({'experiment': {'value': 1.0, 'error': 0.1, 'source': 'b'}})
     found = {
         'inside': Quantity('Å', 3.4515),
         'outside': Quantity('Å', 3.4525),
         'vague': Quantity('Å', 3.4405, error=0.5),
+        'small': Quantity('Å', 3.4405, error=0.005, is_too_small=True),
+        'small_and_off': Quantity('Å', 3.5, is_too_small=True),
         'missing': Quantity('Å', None, remark='why'),
         'unlimited': Quantity('Å', 7.0),
         'alone': Quantity('Å', 7.0),
@@ -157,6 +159,8 @@ def test_nothing_passes_that_was_not_measured():
         'inside': 'pass',
         'outside': 'fail',
         'vague': 'undecided',
+        'small': 'not at this size',
+        'small_and_off': 'not at this size',
         'missing': 'not measured',
         'unknown': 'not measured',
         'unlimited': 'no limit',

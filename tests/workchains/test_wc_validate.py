@@ -292,7 +292,8 @@ def test_what_is_still_solid_is_no_liquid(liquid_nodes):
 
 def test_liquid_and_melting_point_in_the_table(measured, meam_potential, liquid_nodes):
     states = fit_states(Dict(SMALL), Int(1), **states_nodes())
-    given = (Dict(SMALL), Dict({}), states, meam_potential, Int(1))
+    limited = {'melting_point_K': ValidateWorkChain.get_protocol_inputs()['references']['melting_point_K']}
+    given = (Dict(SMALL), Dict(limited), states, meam_potential, Int(1))
     summary = {'n_atoms': 2048, 'is_large_enough_to_quote': False, 'low_K': 440.0, 'high_K': 460.0, 'rounds': 3}
     nodes = {
         **measured(states),
@@ -303,6 +304,12 @@ def test_liquid_and_melting_point_in_the_table(measured, meam_potential, liquid_
     rows = {row['property']: row for row in told['table']['rows']}
     assert (rows['melting_point_K']['value'], rows['melting_point_K']['error']) == (450.0, 10.0)
     assert 'freezes at 440 K, melts at 460 K; 2048 atoms, too few to quote' in rows['melting_point_K']['remark']
+    # neither passes nor fails: a cell of this size shifts it by more than the bracket tells
+    assert rows['melting_point_K']['verdict'] == 'not at this size'
+    assert told['table']['counts']['not at this size'] == 1
+    large = Dict({**nodes['melting'].get_dict(), 'n_atoms': 4096, 'is_large_enough_to_quote': True})
+    judged = tell_properties(*given, **{**nodes, 'melting': large})['table']['rows']
+    assert next(row['verdict'] for row in judged if row['property'] == 'melting_point_K') == 'pass'
     assert rows['liquid_density_g_per_cm3']['error'] > 0
     assert told['properties']['failed'] == {}
     # a search that came to no end, and one that broke off
