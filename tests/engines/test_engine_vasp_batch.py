@@ -12,6 +12,7 @@ import vasp_stand_in
 from aiida.engine import run_get_node
 from aiida.orm import CalcJobNode, Dict, InstalledCode, Int, QueryBuilder, load_node
 
+from aiida_liheal.cli.archive import make_archive
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines import engine
 from aiida_liheal.engines.vasp.calculation import VaspBatchCalculation
@@ -152,8 +153,11 @@ def test_nodes_grow_with_batches_not_frames(job):
     assert counts[0] == counts[1] == (1, 2)
 
 
-def test_frames_that_fail_go_alone(label, stand_in, cells):
-    """A frame that its batch drops is labelled by `VaspWorkChain`, the same as the batch would have."""
+def test_frames_that_fail_go_alone(label, stand_in, cells, tmp_path):
+    """A frame that its batch drops is labelled by `VaspWorkChain`, the same as the batch would have.
+
+    An archive of it all, batch and single frames, holds no potential.
+    """
     stand_in.ask(f00001='unconverged')
     outputs, node = run_get_node(label(3))
     assert node.is_finished_ok, node.exit_message
@@ -170,6 +174,12 @@ def test_frames_that_fail_go_alone(label, stand_in, cells):
     for child in node.called_descendants:
         if isinstance(child, CalcJobNode):
             assert 'POTCAR' not in child.outputs.retrieved.base.repository.list_object_names()
+    archive = tmp_path / 'all.aiida'
+    make_archive([node], archive)
+    with zipfile.ZipFile(archive) as content:
+        assert len(content.namelist()) > 20
+        for name in content.namelist():
+            assert vasp_stand_in.SECRET.encode() not in content.read(name), name
 
 
 def test_what_fails_alone_too_is_told_and_left_out(label, stand_in):
