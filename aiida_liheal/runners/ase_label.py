@@ -127,7 +127,13 @@ def main(folder: Path) -> int:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in ('elements', 'counts', 'types', 'positions', 'cells', 'pbc'):
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    status: dict[str, Any] = {'n_given': len(images), 'complete': False, 'error': None, 'wall_s': 0.0}
+    status: dict[str, Any] = {
+        'n_given': len(images),
+        'complete': False,
+        'error': None,
+        'stopped_by': None,
+        'wall_s': 0.0,
+    }
     status['versions'] = {'ase': ase.__version__, 'numpy': np.__version__, 'python': sys.version.split()[0]}
     records = take_over(folder, digest.hexdigest(), arrays['counts'])
     if records:
@@ -152,6 +158,7 @@ def main(folder: Path) -> int:
                 write(folder, records, status, digest.hexdigest())
                 collected = time.perf_counter()
     except StopRequestedError as stop:
+        status['stopped_by'] = str(stop)
         print(stop, flush=True)
         code = 2
     except Exception as error:

@@ -3,12 +3,14 @@
 Stand-alone: it needs numpy, ASE and GPAW, nothing of this package. In the working folder it reads
 
 - `frames.npz`: the arrays of `Frames.to_arrays` (structures/frames.py), read without pickle;
-- `settings.json`: the keys of `GpawSettings` (engines/gpaw/calculation.py).
+- `settings.json`: the keys of `GpawSettings` (engines/gpaw/calculation.py);
+- `job.json`: `walltime_s` of the job, or null.
 
 Each frame is computed in a process of its own, with one thread, and its record is written the moment it is done
 (`labels/frame_00012.npz`), so that a killed job keeps what it finished. A record is taken over by a later run in the
-same folder if its fingerprint says that structure and settings are the same. `labels.npz` (all converged frames) and
-`status.json` (what became of every frame, versions, setups) are brought up to date as frames finish.
+same folder if its fingerprint says that structure, settings and PAW setups are the same. `labels.npz` (all converged
+frames) and `status.json` (what became of every frame, versions, setups) are brought up to date as frames finish. A
+frame is not begun if, by what others took, it would not end before the walltime; what still runs then is stopped.
 
 Usage: python gpaw_label.py
 """
@@ -29,7 +31,6 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections import deque
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ LOOK_EVERY_S = 0.5
 #: Requests to stop: what is finished is collected first.
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 #: Settings that say how frames are computed, not what comes out: no part of a record's fingerprint.
-NOT_IN_FINGERPRINT = ('n_workers', 'min_distance_A')
+NOT_IN_FINGERPRINT = ('n_workers', 'min_distance_A', 'margin_s', 'max_frame_s')
 
 Arrays = dict[str, Any]
 
@@ -111,10 +112,11 @@ def read_frames(path: Path) -> list[Atoms]:
     return images
 
 
-def fingerprint(atoms: Atoms, settings: dict[str, Any]) -> str:
-    """SHA-256 over a structure and the settings that its labels depend on."""
+def fingerprint(atoms: Atoms, settings: dict[str, Any], setups: dict[str, Any] | None = None) -> str:
+    """SHA-256 over a structure, and the settings and PAW setups that its labels depend on."""
     relevant = {key: value for key, value in settings.items() if key not in NOT_IN_FINGERPRINT}
-    digest = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode())
+    known = {symbol: setup['md5'] for symbol, setup in (setups or {}).items()}
+    digest = hashlib.sha256(json.dumps([relevant, known], sort_keys=True).encode())
     for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -197,26 +199,47 @@ def read_record(path: Path) -> Arrays:
         return {name: archive[name] if archive[name].ndim else archive[name].item() for name in archive.files}
 
 
+class Worker:
+    """A process that labels one frame."""
+
+    def __init__(self, index: int, process: Any) -> None:
+        self.index = index
+        self.process = process
+        self.begin = time.perf_counter()
+        self.is_too_long = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work."""
+        return time.perf_counter() - self.begin
+
+
 class Batch:
     """The frames of one folder and their records.
 
     Parameters
     ----------
     folder : Path
-        The working folder, with `frames.npz` and `settings.json`.
+        The working folder, with `frames.npz`, `settings.json` and `job.json`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.begin = time.perf_counter()
         self.settings: dict[str, Any] = json.loads((folder / 'settings.json').read_text(encoding='utf-8'))
+        self.walltime_s: float | None = json.loads((folder / 'job.json').read_text(encoding='utf-8'))['walltime_s']
         self.images = read_frames(folder / 'frames.npz')
-        self.fingerprints = [fingerprint(atoms, self.settings) for atoms in self.images]
+        # cost grows about as (atoms in the cell)^2 x k-points, and k-points go as 1/volume
+        self.costs = [len(atoms) ** 2 / atoms.get_volume() for atoms in self.images]
+        self.seconds_per_cost = 0.0
+        self.fingerprints: list[str] = []
+        self.failed_before: set[int] = set()
         self.records: dict[int, Arrays] = {}
+        self.n_taken_over = 0
         self.versions: dict[str, Any] = {}
         self.error: dict[str, str] | None = None
         self.collected = 0.0
-        self.stopped = 0
+        self.stopped_by: str | None = None
         for name in ('labels', 'logs'):
             (folder / name).mkdir(exist_ok=True)
 
@@ -225,13 +248,21 @@ class Batch:
         return self.folder / 'labels' / f'frame_{index:05d}.npz'
 
     def take_over(self) -> None:
-        """Take over records of an earlier run that belong to these frames and settings."""
+        """Take over records of an earlier run that belong to these frames, settings and setups."""
+        setups = self.versions['setups']
+        self.fingerprints = [fingerprint(atoms, self.settings, setups) for atoms in self.images]
         for index, wanted in enumerate(self.fingerprints):
             path = self.record_path(index)
-            if path.is_file():
-                record = read_record(path)
-                if record['fingerprint'] == wanted and record['status'] != FAILED:
+            if not path.is_file():
+                continue
+            record = read_record(path)
+            if record['fingerprint'] == wanted:
+                if record['status'] == FAILED:
+                    self.failed_before.add(index)
+                else:
                     self.records[index] = record
+                    self.learn_pace(index, record['seconds'])
+        self.n_taken_over = len(self.records)
         if self.records:
             print(f'{len(self.records)} of {len(self.images)} frames were labelled before', flush=True)
 
@@ -282,51 +313,89 @@ class Batch:
             record = {'status': FAILED, 'cause': f'{type(error).__name__}: {error}', 'scf_steps': 0, 'seconds': 0.0}
         write_record(self.record_path(index), {**record, 'fingerprint': self.fingerprints[index]})
 
+    def learn_pace(self, index: int, seconds: float) -> None:
+        """Keep how slow the slowest frame was for what it costs."""
+        self.seconds_per_cost = max(self.seconds_per_cost, seconds / self.costs[index])
+
+    def seconds_left(self) -> float:
+        """Time until the job should be over."""
+        if self.walltime_s is None:
+            return float('inf')
+        return self.walltime_s - float(self.settings['margin_s']) - (time.perf_counter() - self.begin)
+
+    def next_to_start(self, waiting: list[int], is_first: bool) -> int | None:
+        """The first frame that will come to its end in the time left; what would not is left to the next job.
+
+        A job that has done nothing yet tries at least the cheapest: else it would go on like that for ever.
+        """
+        left = self.seconds_left()
+        fitting = (index for index in waiting if self.seconds_per_cost * self.costs[index] <= left)
+        cheapest = min(waiting, key=self.costs.__getitem__) if waiting and is_first else None
+        return next(fitting, cheapest)
+
     def run(self) -> None:
         """Label what is not labelled yet, `n_workers` frames side by side."""
         n_workers = self.settings['n_workers'] or len(os.sched_getaffinity(0))
-        # the costly ones first, so that no worker is left alone with one at the end; cost grows about as
-        # (atoms in the cell)^2 x k-points, and k-points go as 1/volume
-        cost = [-(len(atoms) ** 2) / atoms.get_volume() for atoms in self.images]
-        waiting = deque(sorted((i for i in range(len(self.images)) if i not in self.records), key=cost.__getitem__))
+        # the costly ones first, so that no worker is left alone with one at the end; what failed before comes last, so
+        # that it does not keep the others waiting again
+        waiting = [index for index in range(len(self.images)) if index not in self.records]
+        waiting.sort(key=lambda index: (index in self.failed_before, -self.costs[index]))
         # forked, not spawned: importing GPAW takes seconds, and no threads are about
         context = multiprocessing.get_context('fork')
-        running: dict[Any, tuple[int, Any]] = {}
+        running: dict[Any, Worker] = {}
         # a handler that raised could do so inside a fork, where Python drops exceptions; so it sets a flag
         for signum in STOPPING:
             signal.signal(signum, self.ask_to_stop)
         try:
-            while (waiting or running) and not self.stopped:
-                while waiting and len(running) < n_workers:
-                    index = waiting.popleft()
+            while (waiting or running) and self.stopped_by is None:
+                while len(running) < n_workers:
+                    index = self.next_to_start(waiting, not running and len(self.records) == self.n_taken_over)
+                    if index is None:
+                        break
+                    waiting.remove(index)
                     self.record_path(index).unlink(missing_ok=True)
                     process = context.Process(target=self.run_one, args=(index,))
                     process.start()
-                    running[process.sentinel] = (index, process)
+                    running[process.sentinel] = Worker(index, process)
+                if self.seconds_left() <= 0 or not running:
+                    self.stopped_by = 'walltime'
+                    break
                 for sentinel in wait(list(running), timeout=LOOK_EVERY_S):
-                    index, process = running.pop(sentinel)
-                    process.join()
-                    self.finish(index, int(process.exitcode or 0))
+                    self.finish(running.pop(sentinel))
+                for worker in running.values():
+                    if self.settings['max_frame_s'] is not None and worker.seconds > self.settings['max_frame_s']:
+                        worker.is_too_long = True
+                        worker.process.kill()
         finally:
-            for _, process in running.values():
-                process.kill()
-                process.join()
+            for worker in running.values():
+                worker.process.kill()
+                worker.process.join()
 
     def ask_to_stop(self, signum: int, _: Any) -> None:
         """Stop at the next look when the scheduler (SIGTERM) or a person (Ctrl-C) asks for it."""
-        self.stopped = signum
+        self.stopped_by = f'signal {signum}'
 
-    def finish(self, index: int, exitcode: int) -> None:
+    def finish(self, worker: Worker) -> None:
         """Take in the record of a frame whose process ended."""
+        worker.process.join()
+        index, seconds, exitcode = worker.index, worker.seconds, int(worker.process.exitcode or 0)
         path = self.record_path(index)
         if path.is_file():
             record = read_record(path)
         else:
-            reason = f'by signal {-exitcode}' if exitcode < 0 else f'with status {exitcode}'
-            record = {'status': FAILED, 'cause': f'its process ended {reason} (out of memory?)', 'seconds': 0.0}
-            record |= {'scf_steps': 0, 'fingerprint': self.fingerprints[index]}
+            if worker.is_too_long:
+                cause = f'it was stopped after {seconds:.0f} s (max_frame_s)'
+            elif exitcode < 0:
+                cause = f'its process was ended by signal {-exitcode} (out of memory?)'
+            else:
+                cause = f'its process ended with status {exitcode}'
+            record = {'status': FAILED, 'cause': cause, 'seconds': seconds, 'scf_steps': 0}
+            record |= {'fingerprint': self.fingerprints[index]}
             write_record(path, record)
+        if len(self.records) == self.n_taken_over:
+            self.seconds_per_cost = 0.0  # what it was in another job, perhaps on another machine
         self.records[index] = record
+        self.learn_pace(index, seconds)
         print(
             f'{len(self.records)}/{len(self.images)} frame {index} ({len(self.images[index])} atoms): '
             f'{record["status"]} {record["cause"]} after {record["scf_steps"]} steps, {record["seconds"]:.1f} s',
@@ -355,6 +424,7 @@ class Batch:
         status = {
             'complete': self.error is None and len(self.records) == len(self.images),
             'error': self.error,
+            'stopped_by': self.stopped_by,
             'n_given': len(self.images),
             'frames': frames,
             'wall_s': time.perf_counter() - self.begin,
@@ -366,7 +436,7 @@ class Batch:
 
 
 def main(folder: Path) -> int:
-    """Label the frames of a folder; 0 if every frame was tried, 1 if none can be, 128 + n after signal n."""
+    """Label the frames of a folder; 0 if every frame was tried, 1 if none can be, 2 if it was stopped before."""
     batch = Batch(folder)
     try:
         batch.check_setups()
@@ -380,7 +450,9 @@ def main(folder: Path) -> int:
         batch.collect()
     n_converged = sum(record['status'] == CONVERGED for record in batch.records.values())
     print(f'{n_converged} of {len(batch.images)} frames labelled', flush=True)
-    return 1 if batch.error else 128 + batch.stopped if batch.stopped else 0
+    if batch.error is not None:
+        return 1
+    return 0 if batch.stopped_by is None else 2
 
 
 if __name__ == '__main__':

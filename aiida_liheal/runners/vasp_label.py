@@ -11,7 +11,8 @@ Stand-alone: any Python from 3.6 on will do, nothing needs to be installed. In t
 Each frame runs in a folder of its own. When it has ended, its vasprun.xml and OUTCAR are packed into `done/`, then its
 record is put beside them (`done/<name>.json`), and its folder is removed: a frame with a record is finished, and a
 killed job keeps what it finished. A record of an earlier job in the same folder counts if its fingerprint is the
-frame's and VASP came to its end; what failed is tried again. `status.json` says how it ended.
+frame's and VASP came to its end; what failed is tried again, after the others; a record with another fingerprint is
+removed before anything else. `status.json` says how it ended.
 
 Usage: python3 vasp_label.py
 """
@@ -64,6 +65,8 @@ class Batch:
         with open('batch.json', encoding='utf-8') as handle:
             self.plan = json.load(handle)  # type: Dict[str, Any]
         self.records = {}  # type: Dict[str, Dict[str, Any]]
+        self.n_taken_over = 0
+        self.failed_before = []  # type: List[str]
         self.runs = []  # type: List[Run]
         self.stopped_by = None  # type: Optional[str]
         self.error = None  # type: Optional[str]
@@ -80,15 +83,26 @@ class Batch:
         return float(walltime - self.plan['margin_s'] - (time.time() - self.begin))
 
     def take_over(self) -> None:
-        """Take over what an earlier job finished of the same frames."""
+        """Take over what an earlier job finished of the same frames; remove what is of others."""
+        known = {}
         for frame in self.plan['frames']:
-            path = os.path.join('done', frame['name'] + '.json')
-            if os.path.isfile(path):
-                with open(path, encoding='utf-8') as handle:
+            try:
+                with open(os.path.join('done', frame['name'] + '.json'), encoding='utf-8') as handle:
                     record = json.load(handle)
-                if record['fingerprint'] == frame['fingerprint'] and record['state'] == ENDED:
-                    self.records[frame['name']] = record
-                    self.learn_pace(frame, record['seconds'])
+                if record['fingerprint'] == frame['fingerprint']:
+                    known[frame['name']] = (frame, record)
+            except (OSError, ValueError, KeyError):
+                continue  # none, or none that is whole: the frame is not done
+        for name in os.listdir('done'):
+            if name.split('.')[0] not in known:
+                os.remove(os.path.join('done', name))
+        for name, (frame, record) in known.items():
+            if record['state'] == ENDED:
+                self.records[name] = record
+                self.learn_pace(frame, record['seconds'])
+            else:
+                self.failed_before.append(name)
+        self.n_taken_over = len(self.records)
         if self.records:
             print('%d of %d frames were done before' % (len(self.records), len(self.plan['frames'])), flush=True)
 
@@ -96,10 +110,14 @@ class Batch:
         """Keep how slow the slowest frame was for what it costs."""
         self.seconds_per_cost = max(self.seconds_per_cost, seconds / frame['cost'])
 
-    def next_to_start(self, waiting: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
-        """The costliest frame that will come to its end in the time left; what would not is left to the next job."""
+    def next_to_start(self, waiting: List[Dict[str, Any]], is_first: bool) -> Optional[Dict[str, Any]]:
+        """The first frame that will come to its end in the time left; what would not is left to the next job.
+
+        A job that has done nothing yet tries at least the cheapest: else it would go on like that for ever.
+        """
         left = self.seconds_left()
-        return next((frame for frame in waiting if self.seconds_per_cost * frame['cost'] <= left), None)
+        cheapest = min(waiting, key=lambda frame: float(frame['cost'])) if waiting and is_first else None
+        return next((frame for frame in waiting if self.seconds_per_cost * frame['cost'] <= left), cheapest)
 
     def start(self, frame: Dict[str, Any]) -> None:
         """Write the files of a frame and start VASP; that it does not start is the error of the batch."""
@@ -162,6 +180,8 @@ class Batch:
         }
         write_json(os.path.join('done', name + '.json'), record)
         shutil.rmtree(run.folder, ignore_errors=True)
+        if len(self.records) == self.n_taken_over:
+            self.seconds_per_cost = 0.0  # what it was in another job, perhaps on another machine
         self.records[name] = record
         self.learn_pace(run.frame, seconds)
         n_done, n_all = len(self.records), len(self.plan['frames'])
@@ -189,11 +209,13 @@ class Batch:
     def work(self) -> None:
         """Run what is not done yet, as long as there is time."""
         waiting = [frame for frame in self.plan['frames'] if frame['name'] not in self.records]
+        # the costly ones stay first, but what failed before does not keep the others waiting again
+        waiting.sort(key=lambda frame: frame['name'] in self.failed_before)
         pause = 0.01
         while (waiting or self.runs) and self.stopped_by is None and self.error is None:
             n_before = len(self.records)
             while self.error is None and len(self.runs) < self.plan['frames_at_once']:
-                frame = self.next_to_start(waiting)
+                frame = self.next_to_start(waiting, not self.runs and len(self.records) == self.n_taken_over)
                 if frame is None:
                     break
                 waiting.remove(frame)
@@ -264,9 +286,9 @@ def main() -> int:
     # a handler that raised could do so anywhere; so it sets a flag
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, batch.ask_to_stop)
+    batch.take_over()
     batch.write_status()
     try:
-        batch.take_over()
         batch.work()
     finally:
         batch.stop_all()

@@ -86,20 +86,41 @@ def label_frames(
     )
 
 
-def summarise_batch(engine: str, status: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The summary of a batch from the runner's `status.json`; what is known of single frames goes with them."""
-    frames = status['frames']
-    made = [frame for frame in frames if frame['status'] == 'converged']
-    seconds = [frame['seconds'] for frame in made]
+def summarise_batch(
+    engine: str,
+    n_given: int,
+    records: Sequence[Mapping[str, Any]],
+    wall_s: float,
+    versions: Mapping[str, Any],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """The summary of a batch; what is known of single labelled frames goes with them.
+
+    Parameters
+    ----------
+    engine : str
+        Name of the engine.
+    n_given : int
+        Frames that the job was given.
+    records : sequence of mapping
+        For each frame that was tried its `index`, `status` (`converged` or not), `cause` and `seconds`.
+    wall_s : float
+        How long the job ran, in s.
+    versions : mapping
+        Of all programs that took part.
+    settings : dict
+        Those of the job.
+    """
+    seconds = [record['seconds'] for record in records if record['status'] == 'converged']
     return {
         'engine': engine,
-        'n_given': status['n_given'],
-        'n_made': len(made),
-        'n_dropped': len(frames) - len(made),
-        'n_not_tried': status['n_given'] - len(frames),
-        'dropped': [{'index': f['index'], 'cause': f['cause']} for f in frames if f['status'] != 'converged'],
+        'n_given': n_given,
+        'n_made': len(seconds),
+        'n_dropped': len(records) - len(seconds),
+        'n_not_tried': n_given - len(records),
+        'dropped': [{'index': r['index'], 'cause': r['cause']} for r in records if r['status'] != 'converged'],
         'seconds_per_frame': float(np.mean(seconds)) if seconds else None,
-        'wall_s': status['wall_s'],
-        'versions': status['versions'],
+        'wall_s': wall_s,
+        'versions': dict(versions),
         'settings': settings,
     }

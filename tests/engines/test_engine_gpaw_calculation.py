@@ -123,7 +123,9 @@ def test_fingerprint_follows_structure_and_settings():
     cell = bulk('Li', 'bcc', a=3.44, cubic=True)
     same = fingerprint(cell, settings)
     assert fingerprint(cell.copy(), {**settings, 'n_workers': 7}) == same
+    assert fingerprint(cell, {**settings, 'margin_s': 7.0, 'max_frame_s': 7.0}) == same
     assert fingerprint(cell, {**settings, 'cutoff_eV': 341.0}) != same
+    assert fingerprint(cell, settings, {'Li': {'md5': 'other'}}) != same
     moved = cell.copy()
     moved.positions[0, 0] += 1e-9
     assert fingerprint(moved, settings) != same
@@ -133,7 +135,7 @@ def test_files_of_the_job(builder, tmp_path):
     """The job gets the frames, all settings with their defaults, and the runner; and no shell text from the user."""
     folder = SandboxFolder(tmp_path)
     calcinfo = instantiate_process(get_manager().get_runner(), builder).prepare_for_submission(folder)
-    assert sorted(folder.get_content_list()) == ['frames.npz', 'gpaw_label.py', 'settings.json']
+    assert sorted(folder.get_content_list()) == ['frames.npz', 'gpaw_label.py', 'job.json', 'settings.json']
     with folder.open('settings.json') as handle:
         assert json.load(handle) == GpawSettings(**COARSE).model_dump()
     with folder.open('frames.npz', 'rb') as handle:
@@ -147,6 +149,7 @@ def test_runner_without_gpaw_says_so(tmp_path, li_frames):
     """Where GPAW is missing, the status says it and nothing is tried."""
     li_frames.save(tmp_path / 'frames.npz')
     (tmp_path / 'settings.json').write_text(json.dumps(GpawSettings().model_dump()))
+    (tmp_path / 'job.json').write_text('{"walltime_s": null}')
     runner = files('aiida_liheal.runners') / 'gpaw_label.py'
     code = f"import sys, runpy; sys.modules['gpaw'] = None; runpy.run_path({str(runner)!r}, run_name='__main__')"
     run = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -122,7 +122,7 @@ def test_truncated_status(parse, copied):
 
 @pytest.mark.parametrize('left', [0.0, 0.5, None])
 def test_truncated_labels(parse, copied, left):
-    """Labels that are empty, cut or missing give an exit code; what is known of the frames is kept."""
+    """Labels that are empty, cut or missing give an exit code, and no counts that no labels stand for."""
     folder = copied('whole')
     path = folder / 'labels.npz'
     if left is None:
@@ -131,9 +131,8 @@ def test_truncated_labels(parse, copied, left):
         path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
     outputs, process = parse(folder)
     assert process.exit_status == CODES.ERROR_NO_OUTPUT.status
-    assert 'labels.npz' in process.exit_message
-    assert 'frames' not in outputs
-    assert outputs['summary'].get_dict()['n_given'] == 3
+    assert 'no readable labels' in process.exit_message
+    assert not outputs
 
 
 def test_pickled_labels_are_refused(parse, copied):

@@ -9,10 +9,11 @@ import vasp_stand_in
 from ase.build import bcc100, bulk
 from ase.io.vasp import read_vasp
 
+from aiida_liheal.engines.settings import explain_each
 from aiida_liheal.engines.vasp.reading import RunError, read_run, vasp_version
 from aiida_liheal.engines.vasp.settings import (
     VaspSettings,
-    explain_frames,
+    check_frame,
     incar_tags,
     incar_text,
     kpoints_text,
@@ -120,8 +121,8 @@ def test_frames_that_vasp_cannot_run_are_refused():
     open_cell = cell.copy()
     open_cell.pbc = (True, True, False)
     for atoms, message in ((left, 'left-handed'), (close, '0.300 Å'), (open_cell, 'not periodic along c')):
-        assert message in explain_frames(Frames.from_atoms([cell, atoms]), SETTINGS)
-    assert explain_frames(Frames.from_atoms([cell]), SETTINGS) is None
+        assert message in explain_each(Frames.from_atoms([cell, atoms]), lambda atoms: check_frame(atoms, SETTINGS))
+    check_frame(cell, SETTINGS)
 
 
 def test_labels_of_a_run(mixed):

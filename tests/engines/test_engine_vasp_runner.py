@@ -122,16 +122,41 @@ def test_at_the_walltime_what_is_done_stays_and_the_rest_is_left(batch, stand_in
 
 
 def test_what_cannot_end_in_time_is_not_begun(batch):
+    """By the pace of the others; but a job of its own tries at least one, or it would never be done."""
     batch.write(3)
-    assert batch.run() == 0
     plan = json.loads((batch.path / 'batch.json').read_text())
     big = dict(plan['frames'][0], name='00009', fingerprint='another', cost=1e9)
-    plan |= {'frames': [*plan['frames'], big], 'walltime_s': 100.0}
+    plan |= {'frames': [*plan['frames'], big], 'walltime_s': 100.0, 'frames_at_once': 1}
     (batch.path / 'batch.json').write_text(json.dumps(plan))
     begin = time.monotonic()
     assert batch.run() == 2
     assert time.monotonic() - begin < 60
-    assert '00009' not in batch.records()
+    assert sorted(batch.records()) == ['00000', '00001', '00002']
+    assert batch.run() == 0
+    assert '00009' in batch.records()
+
+
+def test_what_failed_comes_after_the_others_the_next_time(batch, stand_in):
+    stand_in.ask(f00000='killed', f00002='sleep:60')
+    batch.write(3, walltime_s=5.0, frames_at_once=1)
+    assert batch.run() == 2
+    stand_in.ask()
+    batch.write(3, frames_at_once=1)
+    assert batch.run() == 0
+    said = (batch.path / 'label.out').read_text()
+    assert said.index('frame 00002') < said.index('frame 00000')
+
+
+def test_what_is_of_other_frames_is_removed_at_once(batch):
+    """A job that is killed as it begins must not leave what another one did, with other settings, as its own."""
+    assert batch.run() == 0
+    plan = json.loads((batch.path / 'batch.json').read_text())
+    plan['frames'] = [dict(frame, fingerprint='another cut-off') for frame in plan['frames'][:1]]
+    plan['command'] = ['/nowhere/vasp_std']
+    (batch.path / 'batch.json').write_text(json.dumps(plan))
+    (batch.path / 'done' / '00001.json').write_text('{"fingerprint"')
+    assert batch.run() == 1
+    assert list((batch.path / 'done').iterdir()) == []
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGKILL])

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-from importlib.resources import files
 from typing import Any
 
-from aiida.common.datastructures import CalcInfo, CodeInfo
-from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.orm import Dict
+from aiida.engine import CalcJobProcessSpec
+from ase import Atoms
 from ase.calculators.calculator import names as calculator_names
 from pydantic import Field, field_validator
 
-from aiida_liheal.calculations.common import define_options, job_validator
-from aiida_liheal.data.frames import FramesData
-from aiida_liheal.engines.batch import define_batch
+from aiida_liheal.engines.batch import PythonBatchCalculation
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.settings import Settings
 
@@ -42,21 +35,19 @@ class AseSettings(Settings):
         return name
 
 
-class AseCalculation(CalcJob):
+class AseCalculation(PythonBatchCalculation):
     """Label a batch of frames with a calculator of ASE by name, one after another."""
 
-    _RUNNER = 'ase_label.py'
-    STATUS = 'status.json'
-    LABELS = 'labels.npz'
+    ENGINE = 'ase'
+    SETTINGS = AseSettings
+    CODE = 'A Python in which ASE is installed, and what the calculator needs.'
+    RUNNER = 'ase_label.py'
+    KEPT = PythonBatchCalculation.LABELS
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
-        define_options(spec, 'liheal.ase')
-        spec.inputs['code'].help = 'A Python in which ASE is installed, and what the calculator needs.'
-        define_batch(spec, 'AseSettings')
-        spec.inputs.validator = job_validator(cls._validate_inputs)
         spec.exit_code(
             301,
             'ERROR_CALCULATOR',
@@ -64,51 +55,7 @@ class AseCalculation(CalcJob):
             invalidates_cache=True,
         )
 
-    @staticmethod
-    def explain_batch(frames: FramesData, settings: Dict) -> str | None:
-        """What is wrong with a batch and its settings; None if nothing is."""
-        try:
-            checked = AseSettings.read(settings.get_dict())
-        except ValueError as error:
-            return f'settings: {error}'
-        if len(frames) == 0:
-            return 'the shard holds no frames; there is nothing to label'
-        for index, atoms in enumerate(frames.get_frames()):
-            try:
-                check_no_overlap(atoms, checked.min_distance_A)
-            except ValueError as error:
-                return f'frame {index}: {error}'
-        return None
-
     @classmethod
-    def _validate_inputs(cls, inputs: Any, _: Any) -> str | None:
-        if 'settings' in inputs and 'frames' in inputs:  # a work chain that exposes them checks them itself
-            return cls.explain_batch(inputs['frames'], inputs['settings'])
-        return None
-
-    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the frames, the settings and the runner."""
-        buffer = io.BytesIO()
-        self.inputs.frames.get_frames().save(buffer)
-        settings = AseSettings.read(self.inputs.settings.get_dict())
-        with folder.open('frames.npz', 'wb') as handle:
-            handle.write(buffer.getvalue())
-        with folder.open('settings.json', 'w', encoding='utf-8') as handle:
-            json.dump(settings.model_dump(), handle, indent=1)
-        with folder.open(self._RUNNER, 'wb') as handle:
-            handle.write((files('aiida_liheal.runners') / self._RUNNER).read_bytes())
-        codeinfo = CodeInfo()
-        codeinfo.code_uuid = self.inputs.code.uuid
-        codeinfo.cmdline_params = [self._RUNNER]
-        codeinfo.stdout_name = 'label.out'
-        codeinfo.stderr_name = 'label.err'
-        calcinfo = CalcInfo()
-        calcinfo.codes_info = [codeinfo]
-        if 'parent_folder' in self.inputs:
-            parent = self.inputs.parent_folder
-            calcinfo.remote_copy_list = [(parent.computer.uuid, f'{parent.get_remote_path()}/{self.LABELS}', '.')]
-        calcinfo.retrieve_list = [self.STATUS, 'label.out', 'label.err']
-        calcinfo.retrieve_temporary_list = [self.LABELS]
-        # the frames are a node of their own
-        calcinfo.provenance_exclude_list = ['frames.npz']
-        return calcinfo
+    def check_frame(cls, atoms: Atoms, settings: Any) -> None:
+        """Atoms are not too close."""
+        check_no_overlap(atoms, settings.min_distance_A)

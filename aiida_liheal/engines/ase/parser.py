@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from aiida.engine import ExitCode
-from aiida.orm import Dict
-from aiida.parsers import Parser
 
-from aiida_liheal.data.frames import FramesData
-from aiida_liheal.engines.ase.calculation import AseCalculation
-from aiida_liheal.parsers.common import read_text
-from aiida_liheal.structures.labels import label_frames, summarise_batch
+from aiida_liheal.engines.parser import PythonBatchParser
 
 __all__ = ('AseParser',)
 
 
-class AseParser(Parser):
+class AseParser(PythonBatchParser):
     """Parser of `AseCalculation`."""
 
-    def parse(self, **kwargs: Any) -> ExitCode | None:
-        """Turn the retrieved files into outputs; keep what an interrupted job finished."""
-        codes = self.exit_codes
-        try:
-            status = json.loads(read_text(self.retrieved, AseCalculation.STATUS))
-            summary = summarise_batch('ase', status, self.node.inputs.settings.get_dict())
-        except (ValueError, KeyError) as error:
-            lines = read_text(self.retrieved, 'label.err').split('\n')
-            said = next((line.strip() for line in reversed(lines) if line.strip()), '')
-            return codes.ERROR_NO_OUTPUT.format(name=AseCalculation.STATUS, cause=said or error)
-        self.out('summary', Dict(summary))
-        if status['error']:
-            return codes.ERROR_CALCULATOR.format(cause=status['error'])
-        path = Path(kwargs['retrieved_temporary_folder']) / AseCalculation.LABELS
-        given = self.node.inputs.frames
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                labelled = label_frames(given.get_frames(), dict(archive), status['frames'])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            return codes.ERROR_NO_OUTPUT.format(name=AseCalculation.LABELS, cause=error)
-        if len(labelled):
-            self.out('frames', FramesData(labelled, domain=given.domain))
-        if not status['complete']:
-            return codes.ERROR_INTERRUPTED.format(n_done=len(status['frames']), n_given=status['n_given'])
-        if not len(labelled):
-            return codes.ERROR_NOTHING_CONVERGED.format(n_given=status['n_given'], cause=summary['dropped'][0]['cause'])
-        return None
+    def explain_error(self, error: Any) -> ExitCode:
+        """The calculator cannot be made."""
+        return self.exit_codes.ERROR_CALCULATOR.format(cause=error)

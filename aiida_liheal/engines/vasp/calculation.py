@@ -6,22 +6,19 @@ import hashlib
 import json
 import math
 import shlex
-from importlib.resources import files
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo
 from aiida.common.escaping import escape_for_bash
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import Data, Dict
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Data
+from ase import Atoms
 
-from aiida_liheal.calculations.common import define_options
-from aiida_liheal.data.frames import FramesData
-from aiida_liheal.engines.batch import define_batch
+from aiida_liheal.engines.batch import BatchCalculation
 from aiida_liheal.engines.vasp.settings import (
     VaspSettings,
-    explain_frames,
+    check_frame,
     incar_text,
     plan_frame,
     relevant_tags,
@@ -38,25 +35,25 @@ def frame_name(index: int) -> str:
     return f'{index:05d}'
 
 
-class VaspBatchCalculation(CalcJob):
+class VaspBatchCalculation(BatchCalculation):
     """Label a batch of frames with VASP in one allocation, one after another or several side by side.
 
     Potentials (POTCAR) come from `PotcarData` of aiida-vasp. Their text goes to the working folder on the computer
     and nowhere else: it is in no input of the node, is not retrieved, and is in no exported archive.
     """
 
-    _RUNNER = 'vasp_label.py'
-    #: What the runner leaves behind.
-    STATUS = 'status.json'
-    DONE = 'done'
+    ENGINE = 'vasp'
+    SETTINGS = VaspSettings
+    CODE = 'VASP, as for aiida-vasp: vasp_std, with what has to be loaded in its prepend text.'
+    RUNNER = 'vasp_label.py'
+    #: A folder with what each frame that is done left.
+    KEPT = 'done'
+    WITH_MPI = True
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Inputs, outputs and exit codes."""
         super().define(spec)
-        define_options(spec, 'liheal.vasp', withmpi=True)
-        spec.inputs['code'].help = 'VASP, as for aiida-vasp: vasp_std, with what has to be loaded in its prepend text.'
-        define_batch(spec, 'VaspSettings')
         spec.input_namespace(
             'potentials',
             valid_type=Data,
@@ -64,29 +61,17 @@ class VaspBatchCalculation(CalcJob):
             validator=cls._validate_potentials,
             help='The potential of each element by its symbol: `PotcarData` of aiida-vasp.',
         )
-        spec.inputs.validator = cls._validate_inputs
         spec.exit_code(
             301,
             'ERROR_VASP_DOES_NOT_START',
             message='VASP does not start: {cause}; see the code, its prepend text and mpirun of the computer',
             invalidates_cache=True,
         )
-        spec.exit_code(
-            400,
-            'ERROR_INTERRUPTED',
-            message='the job ended after {n_done} of {n_given} frames ({cause}); the finished ones are in `frames`, '
-            'and with its folder as `parent_folder` the next job does the others',
-            invalidates_cache=True,
-        )
 
-    @staticmethod
-    def explain_batch(frames: FramesData, settings: Dict) -> str | None:
-        """What is wrong with a batch and its settings; None if nothing is."""
-        try:
-            checked = VaspSettings.read(settings.get_dict())
-        except ValueError as error:
-            return f'settings: {error}'
-        return explain_frames(frames.get_frames(), checked)
+    @classmethod
+    def check_frame(cls, atoms: Atoms, settings: Any) -> None:
+        """Atoms are not too close, the cell is right-handed, and there is vacuum where it is open."""
+        check_frame(atoms, settings)
 
     @staticmethod
     def _validate_potentials(potentials: Any, _: Any) -> str | None:
@@ -99,24 +84,21 @@ class VaspBatchCalculation(CalcJob):
         return None
 
     @classmethod
-    def _validate_inputs(cls, inputs: Any, port: Any) -> str | None:
-        if 'settings' in inputs and 'frames' in inputs:  # a work chain that exposes them checks them itself
-            problem = cls.explain_batch(inputs['frames'], inputs['settings'])
-            if problem:
-                return problem
+    def explain_inputs(cls, inputs: Any, port: Any) -> str | None:
+        """What is wrong with the inputs of the job; None if nothing is."""
+        problem = super().explain_inputs(inputs, port)
+        if problem:
+            return problem
+        if 'frames' in inputs:
             missing = sorted(set(inputs['frames'].elements) - set(inputs.get('potentials') or {}))
             if missing:
                 return f'potentials: none of {", ".join(missing)}, which the frames have; give a PotcarData for each'
-        if 'settings' in inputs:
-            problem = cls._explain_ranks(VaspSettings.read(inputs['settings'].get_dict()), inputs)
-            if problem:
-                return problem
-        return validate_calc_job(inputs, port)
+        return cls._explain_ranks(inputs) if 'settings' in inputs else None
 
     @staticmethod
-    def _explain_ranks(settings: VaspSettings, inputs: Any) -> str | None:
-        options = inputs.get('metadata', {}).get('options', {})
-        resources = options.get('resources') or {}
+    def _explain_ranks(inputs: Any) -> str | None:
+        settings = VaspSettings.read(inputs['settings'].get_dict())
+        resources = inputs.get('metadata', {}).get('options', {}).get('resources') or {}
         per_machine = resources.get('num_mpiprocs_per_machine')
         n_ranks = resources.get('tot_num_mpiprocs')
         if n_ranks is None and per_machine is not None:
@@ -130,14 +112,11 @@ class VaspBatchCalculation(CalcJob):
                 f'{settings.frames_at_once} frames side by side (frames_at_once) of {each} ranks (ranks_per_frame) '
                 f'need {wanted} ranks; the job has {n_ranks} (metadata.options.resources)'
             )
-        walltime = options.get('max_wallclock_seconds')
-        if walltime is not None and walltime <= settings.margin_s:
-            return f'max_wallclock_seconds is {walltime}, not above margin_s ({settings.margin_s} s)'
         return None
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the plan of the batch, the potentials and the runner."""
-        settings = VaspSettings.read(self.inputs.settings.get_dict())
+        settings: VaspSettings = self.read_settings()
         images = list(self.inputs.frames.get_frames())
         symbols = sorted({symbol for atoms in images for symbol in atoms.symbols})
         potentials = {symbol: self.inputs.potentials[symbol] for symbol in symbols}
@@ -159,22 +138,16 @@ class VaspBatchCalculation(CalcJob):
         }
         with folder.open('batch.json', 'w', encoding='utf-8') as handle:
             json.dump(plan, handle)
-        with folder.open(self._RUNNER, 'wb') as handle:
-            handle.write((files('aiida_liheal.runners') / self._RUNNER).read_bytes())
         for symbol, node in potentials.items():
             with folder.open(f'POTCAR.{symbol}', 'wb') as handle:
                 handle.write(node.get_content())
 
-        calcinfo = CalcInfo()
+        calcinfo = self.make_calcinfo(folder)
         # AiiDA would start VASP itself for a code named here, once; the runner starts it for each frame. The prepend
         # text of the code is in the script all the same, as the code is an input
         calcinfo.codes_info = []
-        calcinfo.append_text = f'{escape_for_bash(settings.python)} {self._RUNNER} > label.out 2> label.err'
-        if 'parent_folder' in self.inputs:
-            parent = self.inputs.parent_folder
-            calcinfo.remote_copy_list = [(parent.computer.uuid, f'{parent.get_remote_path()}/{self.DONE}', '.')]
-        calcinfo.retrieve_list = [self.STATUS, 'label.out', 'label.err']
-        calcinfo.retrieve_temporary_list = [self.DONE]
+        calcinfo.append_text = f'{escape_for_bash(settings.python)} {self.RUNNER} > label.out 2> label.err'
+        calcinfo.retrieve_temporary_list = [self.KEPT]
         # the frames are a node of their own, and the potentials are licensed
         calcinfo.provenance_exclude_list = ['batch.json', *(f'POTCAR.{symbol}' for symbol in symbols)]
         return calcinfo

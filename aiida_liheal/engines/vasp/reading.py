@@ -6,7 +6,6 @@ import io
 import re
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from ase import Atoms
@@ -76,8 +75,8 @@ def read_run(vasprun: str | None, outcar: str | None, given: Atoms) -> Labels:
         raise RunError(f'not self-consistent after {vasprun.count("<scstep>")} steps (max_scf_steps)')
     try:
         found: Any = next(read_vasp_xml(io.StringIO(vasprun)))
-    except (ParseError, StopIteration, ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
-        # the reader takes a file as it should be for granted
+    except Exception as error:
+        # the reader takes a file as it should be for granted: one that is not may raise anything, also a NameError
         raise RunError(f'vasprun.xml cannot be read ({type(error).__name__}: {error})') from error
     order = order_by_element(given)
     check_same(given[order], found)
@@ -85,6 +84,8 @@ def read_run(vasprun: str | None, outcar: str | None, given: Atoms) -> Labels:
     for name, text in (('free_energy', 'energy'), ('forces', 'forces'), ('stress', 'stress')):
         if results.get(name) is None:
             raise RunError(f'vasprun.xml holds no {text}')
+    if np.shape(results['forces']) != (len(given), 3) or np.shape(results['stress']) != (6,):
+        raise RunError('vasprun.xml holds forces or stress that are not whole')
     forces = np.empty((len(given), 3))
     forces[order] = results['forces']
     # ASE's stress is VASP's with the other sign, in eV/Å^3

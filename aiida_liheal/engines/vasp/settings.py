@@ -8,19 +8,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 from ase.io.vasp import write_vasp
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from aiida_liheal.engines.settings import PlaneWaveSettings, check_plane_waves
 from aiida_liheal.runners.gpaw_label import kpoint_mesh
-from aiida_liheal.structures.checks import check_no_overlap
-from aiida_liheal.structures.frames import Frames
-from aiida_liheal.structures.settings import Settings
 
 __all__ = (
     'VaspSettings',
-    'explain_frames',
+    'check_frame',
     'incar_tags',
     'incar_text',
     'kpoints_text',
@@ -51,30 +48,15 @@ def _tags(tags: dict[str, bool | int | float | str]) -> dict[str, bool | int | f
     return tags
 
 
-class VaspSettings(Settings):
+class VaspSettings(PlaneWaveSettings):
     """Settings of a VASP batch: PAW in plane waves, no spin, no symmetry, forces and stress of each frame."""
 
     cutoff_eV: float = Field(
         380.0, ge=50, le=2000, description='Kinetic energy cut-off of the plane waves in eV (ENCUT).'
     )
-    kpoint_spacing_per_A: float = Field(
-        0.16,
-        gt=0,
-        le=2,
-        description='Largest distance of k-points in 1/Å, with the factor of 2 pi (as KSPACING). An explicit mesh that '
-        'follows each cell; directions with vacuum get one point. 0.16 or finer for labels.',
-    )
-    vacuum_gap_A: float = Field(
-        7.0,
-        gt=0,
-        description='A direction in which at least so many Å are empty gets one k-point; one that is not periodic '
-        'must have them.',
-    )
     xc: Literal['PBE', 'RPBE', 'revPBE', 'PBEsol'] = Field(
         'PBE', description='Exchange and correlation functional (GGA).'
     )
-    smearing_eV: float = Field(0.2, gt=0, le=2, description='Width of the smearing in eV (SIGMA).')
-    smearing_order: int = Field(1, ge=0, le=4, description='Order of the Methfessel-Paxton smearing (ISMEAR).')
     energy_tolerance_eV: float = Field(
         1e-6,
         gt=0,
@@ -93,9 +75,6 @@ class VaspSettings(Settings):
     incar: Annotated[dict[str, bool | int | float | str], AfterValidator(_tags)] = Field(
         default_factory=dict, description='Further tags of the INCAR by name in capitals, such as LASPH: true.'
     )
-    min_distance_A: float = Field(
-        1.2, gt=0, description='Frames with atoms closer than this, in Å, are refused before anything is submitted.'
-    )
     ranks_per_frame: int | None = Field(
         None, ge=1, description='MPI ranks of one frame; all of the job, shared by the frames side by side, if null.'
     )
@@ -105,12 +84,6 @@ class VaspSettings(Settings):
         le=4096,
         description='Frames side by side in the job. Several `mpirun` must not be bound to the same cores: give the '
         'option mpirun_extra_params, such as --bind-to none (Open MPI) or --exact (srun).',
-    )
-    margin_s: float = Field(
-        60.0, ge=0, description='Time in s before the walltime of the job at which what still runs is stopped.'
-    )
-    max_frame_s: float | None = Field(
-        None, gt=0, description='Longest time of one frame in s; a frame that takes longer is stopped and dropped.'
     )
     python: str = Field(
         'python3',
@@ -209,22 +182,11 @@ def poscar_text(atoms: Atoms) -> str:
     return text.getvalue()
 
 
-def explain_frames(frames: Frames, settings: VaspSettings) -> str | None:
-    """What is wrong with frames that are to be labelled, naming the frame; None if nothing is."""
-    if len(frames) == 0:
-        return 'the shard holds no frames; there is nothing to label'
-    unknown = sorted(symbol for symbol in frames.elements if atomic_numbers.get(symbol, 0) < 1)
-    if unknown:
-        return f'{", ".join(unknown)} is no element; allowed are chemical symbols'
-    for index, atoms in enumerate(frames):
-        if np.linalg.det(atoms.cell.array) < 0:
-            return f'frame {index}: its cell is left-handed, which VASP refuses; swap two of the cell vectors'
-        try:
-            check_no_overlap(atoms, settings.min_distance_A)
-            mesh_and_shift(atoms, settings)
-        except ValueError as error:
-            return f'frame {index}: {error}'
-    return None
+def check_frame(atoms: Atoms, settings: VaspSettings) -> None:
+    """Raise ValueError with the cause if VASP cannot run a frame."""
+    if np.linalg.det(atoms.cell.array) < 0:
+        raise ValueError('its cell is left-handed, which VASP refuses; swap two of the cell vectors')
+    check_plane_waves(atoms, settings)
 
 
 def cost(atoms: Atoms, settings: VaspSettings) -> float:
