@@ -18,7 +18,7 @@ from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.sampling.select import select_candidates
 from aiida_liheal.sampling.stages import SystemStage, plan_runs
 from aiida_liheal.sampling.trust import Trust, TrustLevels
-from aiida_liheal.workchains.ports import add_seed, whole_number
+from aiida_liheal.workchains.ports import add_potentials, add_seed, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = ('ExploreWorkChain', 'check_systems', 'plan_exploration', 'select_frames')
@@ -124,13 +124,7 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
             required=True,
             help='Starts of the runs, a shard a system.',
         )
-        spec.input_namespace(
-            'potentials',
-            valid_type=PotentialData,
-            dynamic=True,
-            required=True,
-            help='The committee m0, m1, …; m0 drives.',
-        )
+        add_potentials(spec, 'The committee m0, m1, …; m0 drives.')
         spec.input(
             'stage',
             valid_type=Dict,
@@ -195,7 +189,7 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
         overrides: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -205,14 +199,8 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
             Starts by system; each name needs a stage in the protocol or the overrides (`bulk`, `surface`).
         potentials : mapping of str to PotentialData
             The committee m0, m1, ….
-        seed : int
-            Seed of the runs and of the choice.
-        protocol : str, optional
-            `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `stage`, `trust`, `max_candidates`.
-        options : dict, optional
-            `metadata.options` of the LAMMPS jobs.
 
         Raises
         ------

@@ -205,7 +205,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
         options: dict[str, dict[str, Any]] | None = None,
         engine: str = 'gpaw',
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -219,8 +219,6 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             Labelled shards to train on from the start.
         start_from : mapping of str to PotentialData, optional
             Potentials to start from, by member.
-        seed : int
-            Seed of everything random.
         protocol : str, optional
             `fast`, `balanced` or `paper`; the same for the verbs inside.
         overrides : dict, optional

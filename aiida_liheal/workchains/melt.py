@@ -242,27 +242,14 @@ class MeltWorkChain(PackedWorkChain):
         overrides: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
         codes : mapping of str to Code
             `lmp`.
-        potentials : PotentialData or mapping of str to PotentialData
-            One potential, or a committee m0, m1, …: the first one drives.
-        seed : int
-            Seed of the runs.
-        protocol : str, optional
-            `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `crystal`, `search`, `settings`, `runs_per_job`, `limits` (null for none).
-        options : dict, optional
-            `metadata.options` of the LAMMPS jobs.
-
-        Raises
-        ------
-        ValueError
-            For an unknown protocol or override.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         builder = cls._packed_builder(codes, potentials, inputs, seed, options)

@@ -11,7 +11,6 @@ import numpy as np
 from aiida.engine import ExitCode, ProcessBuilder, ProcessSpec, ToContext, WorkChain, calcfunction
 from aiida.orm import AbstractCode, Bool, Dict, Str
 
-from aiida_liheal.calculations.analyse import AnalyseCalculation
 from aiida_liheal.calculations.lammps import LammpsCalculation, run_folder
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
@@ -23,7 +22,7 @@ from aiida_liheal.workchains.heal import HealWorkChain
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.points import KEY_EXTRA, PACK_EXTRA, check_inputs, failure_of, key_of, returned_by
 from aiida_liheal.workchains.protocol import fill
-from aiida_liheal.workchains.simulate import SimulationWorkChain, run_settings
+from aiida_liheal.workchains.simulate import SimulationWorkChain, add_jobs, run_settings
 from aiida_liheal.workchains.start import make_start
 
 __all__ = ('PackWorkChain', 'join_starts', 'pack_settings', 'part_of_pack')
@@ -118,20 +117,7 @@ class PackWorkChain(WorkChain):
             default=lambda: Bool(True),
             help='All runs at once, as for small runs on one GPU, or one after another.',
         )
-        spec.input_namespace(
-            'potentials',
-            valid_type=PotentialData,
-            dynamic=True,
-            required=True,
-            help='One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.',
-        )
-        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
-        spec.expose_inputs(
-            AnalyseCalculation,
-            namespace='analyse',
-            include=('code', 'metadata'),
-            namespace_options={'required': False, 'populate_defaults': False},
-        )
+        add_jobs(spec, 'code', 'metadata')
         spec.inputs.validator = cls._validate_inputs
         spec.outline(cls.build, cls.run_md, cls.run_points, cls.results)
         spec.output_namespace('points', dynamic=True, required=False, help='Outputs of each point, as of its verb.')
@@ -254,11 +240,6 @@ class PackWorkChain(WorkChain):
             `deposit` or `heal`.
         side_by_side : bool
             All at once, or one after another.
-
-        Raises
-        ------
-        ValueError
-            For an unknown verb, protocol or override, or settings outside their limits.
         """
         from aiida_liheal.sampling.campaign import lay_over
 

@@ -27,7 +27,7 @@ from aiida_liheal.lammps.limits import Limits
 from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.md import MdWorkChain
-from aiida_liheal.workchains.ports import add_seed, whole_number
+from aiida_liheal.workchains.ports import add_potentials, add_seed, whole_number
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 
 __all__ = (
@@ -131,13 +131,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         """Inputs and exit codes."""
         super().define(spec)
         spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
-        spec.input_namespace(
-            'potentials',
-            valid_type=PotentialData,
-            dynamic=True,
-            required=True,
-            help='One potential, classical or not, or a committee m0, m1, …: the first one drives.',
-        )
+        add_potentials(spec, 'One potential, classical or not, or a committee m0, m1, …: the first one drives.')
         add_seed(spec, 'Seed of velocities and thermal noise of all runs, derived from it.')
         spec.input(
             'runs_per_job',
@@ -213,21 +207,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
         seed: int,
         options: dict[str, Any] | None,
     ) -> ProcessBuilder:
-        """A builder with what all packed verbs take alike.
-
-        Parameters
-        ----------
-        codes : mapping of str to Code
-            `lmp`, at least.
-        potentials : PotentialData or mapping of str to PotentialData
-            One potential, or a committee m0, m1, ….
-        inputs : mapping
-            From `get_protocol_inputs`: `runs_per_job` and `limits` (None for none) are taken from it.
-        seed : int
-            Seed of all runs.
-        options : dict, optional
-            `metadata.options` of the LAMMPS jobs.
-        """
+        """A builder with what packed verbs take alike; of `inputs` it reads `runs_per_job` and `limits` (or None)."""
         builder = cls.get_builder()
         builder.runs_per_job = Int(inputs['runs_per_job'])
         builder.seed = Int(seed)

@@ -8,7 +8,9 @@ from typing import Any
 from aiida.engine import ProcessSpec
 from aiida.orm import Int
 
-__all__ = ('add_max_at_once', 'add_seed', 'whole_number')
+from aiida_liheal.data.potential import PotentialData
+
+__all__ = ('add_max_at_once', 'add_potentials', 'add_seed', 'whole_number')
 
 
 def whole_number(name: str, least: int = 1) -> Callable[[Int | None, Any], str | None]:
@@ -25,6 +27,11 @@ def whole_number(name: str, least: int = 1) -> Callable[[Int | None, Any], str |
 def add_seed(spec: ProcessSpec, text: str) -> None:
     """Add the input `seed`, with a help text that says of what."""
     spec.input('seed', valid_type=Int, validator=whole_number('seed', 0), help=text)
+
+
+def add_potentials(spec: ProcessSpec, text: str) -> None:
+    """Add the input `potentials`, a potential or a committee by member, with a help text that says what they do."""
+    spec.input_namespace('potentials', valid_type=PotentialData, dynamic=True, required=True, help=text)
 
 
 def add_max_at_once(spec: ProcessSpec, what: str) -> None:

@@ -30,7 +30,29 @@ class ProtocolMixin:
     """Reads `protocols/<name>.yaml` for a verb.
 
     The file holds `default_protocol`, `default_inputs`, and `protocols` with a `description` for each and what it
-    changes.
+    changes. Builders (`get_builder_from_protocol`) take of the following what their verb needs; each says what else it
+    takes, and what it means by codes and overrides.
+
+    Parameters
+    ----------
+    codes : mapping of str to Code
+        What is run, by its name.
+    potentials : PotentialData or mapping of str to PotentialData
+        One potential, or a committee m0, m1, …: the first one drives.
+    seed : int
+        Seed of all that is random.
+    protocol : str, optional
+        One of `get_available_protocols`, mostly `fast`, `balanced` and `paper`; that of `get_default_protocol` if not
+        given.
+    overrides : dict, optional
+        Laid over the protocol, key by key.
+    options : dict, optional
+        `metadata.options` of the jobs.
+
+    Raises
+    ------
+    ValueError
+        For an unknown protocol or override, or settings outside their limits.
     """
 
     _protocol_name: str

@@ -128,7 +128,7 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
         protocol: str | None = None,
         overrides: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -136,8 +136,6 @@ class QuickstartWorkChain(ProtocolMixin, WorkChain):
             `gpaw`, `dp`, `lmp` and `python` (with OVITO).
         start_from : mapping of str to PotentialData
             The committee that is refined, m0, m1, …: such as the shipped one.
-        seed : int
-            Seed of everything random.
         protocol : str, optional
             `fast`, or `tiny` for a test of the chain.
         overrides : dict, optional

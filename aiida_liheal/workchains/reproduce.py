@@ -288,22 +288,14 @@ class ReproduceWorkChain(ProtocolMixin, WorkChain):
         options: dict[str, Any] | None = None,
         frames: Mapping[str, FramesData] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
         codes : mapping of str to Code
             `lmp`, `python` with OVITO for the analysis, and `dp` if there are `frames`.
-        potentials : PotentialData or mapping of str to PotentialData
-            One potential, or a committee m0, m1, …: the first one drives.
-        seed : int
-            Seed of all runs.
-        protocol : str, optional
-            `fast`, `balanced` (the size of a laptop) or `paper`.
         overrides : dict, optional
             Laid over the protocol: `campaign`, `checks`.
-        options : dict, optional
-            `metadata.options` of all jobs.
         frames : mapping of str to FramesData, optional
             Labelled shards that the potential was not trained on, of the domains bulk and surface.
 

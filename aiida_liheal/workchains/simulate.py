@@ -24,7 +24,7 @@ from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 from aiida_liheal.structures.shapes import Shape
 from aiida_liheal.workchains.md import MdWorkChain
-from aiida_liheal.workchains.ports import add_seed
+from aiida_liheal.workchains.ports import add_potentials, add_seed
 from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
 from aiida_liheal.workchains.start import (
     add_start,
@@ -36,13 +36,27 @@ from aiida_liheal.workchains.start import (
     with_fixed_height,
 )
 
-__all__ = ('SimulationWorkChain', 'job_settings', 'run_settings')
+__all__ = ('SimulationWorkChain', 'add_jobs', 'job_settings', 'run_settings')
 
 
 @calcfunction
 def job_settings(kind: Any, settings: Dict, seed: Int) -> Dict:
     """Settings of the LAMMPS job that runs one simulation."""
     return Dict({'kind': kind.value, 'runs': [run_settings(kind.value, settings.get_dict(), seed.value)]})
+
+
+def add_jobs(spec: ProcessSpec, *of_analysis: str) -> None:
+    """Add the potentials, and the inputs of the job that runs and of the one that analyses, of which these."""
+    add_potentials(
+        spec, 'One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.'
+    )
+    spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
+    spec.expose_inputs(
+        AnalyseCalculation,
+        namespace='analyse',
+        include=of_analysis,
+        namespace_options={'required': False, 'populate_defaults': False},
+    )
 
 
 def run_settings(kind: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -79,20 +93,7 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
             help=f'Settings of the run, without its seed; keys carry their units (kind `{cls._kind}`).',
         )
         add_seed(spec, 'Seed of velocities, thermal noise and places of insertion, all derived from it.')
-        spec.input_namespace(
-            'potentials',
-            valid_type=PotentialData,
-            dynamic=True,
-            required=True,
-            help='One potential, or a committee m0, m1, …: the first one drives, the others tell the deviation.',
-        )
-        spec.expose_inputs(LammpsCalculation, namespace='lammps', include=('code', 'metadata', 'monitors'))
-        spec.expose_inputs(
-            AnalyseCalculation,
-            namespace='analyse',
-            include=('code', 'settings', 'metadata'),
-            namespace_options={'required': False, 'populate_defaults': False},
-        )
+        add_jobs(spec, 'code', 'settings', 'metadata')
         spec.input_namespace(
             'earlier',
             valid_type=RemoteData,
@@ -209,29 +210,16 @@ class SimulationWorkChain(ProtocolMixin, WorkChain):
         overrides: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
         codes : mapping of str to Code
             `lmp`, and `python` with OVITO for the analysis; without `python` nothing is analysed.
-        potentials : PotentialData or mapping of str to PotentialData
-            One potential, or a committee m0, m1, ….
         structure : FramesData or StructureData, optional
             The start; built from the protocol's `crystal` if not given.
-        seed : int
-            Seed of the run.
-        protocol : str, optional
-            `fast`, `balanced`, `paper`, or another of `get_available_protocols`.
         overrides : dict, optional
             Laid over the protocol: `crystal`, `settings`, `limits` (null for none), `analysis`.
-        options : dict, optional
-            `metadata.options` of the LAMMPS jobs.
-
-        Raises
-        ------
-        ValueError
-            For an unknown protocol or override, or settings outside their limits.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         builder = cls.get_builder()

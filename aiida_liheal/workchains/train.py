@@ -204,7 +204,7 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
         overrides: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -212,21 +212,10 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             The `dp` executable.
         frames : mapping of str to FramesData, optional
             Labelled shards by name; set them on the builder later if not given.
-        seed : int
-            Seed of the committee.
         start_from : mapping of str to PotentialData, optional
             Potentials to start from, by member; the settings then take over their architecture.
-        protocol : str, optional
-            `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `settings` (see `DpTrainSettings`), `n_members`, `max_at_once`.
-        options : dict, optional
-            `metadata.options` of each job.
-
-        Raises
-        ------
-        ValueError
-            For an unknown protocol, an unknown override, or settings outside their limits.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         settings = dict(inputs['settings'])

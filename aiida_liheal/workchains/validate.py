@@ -699,7 +699,7 @@ class ValidateWorkChain(PackedWorkChain):
         overrides: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -709,19 +709,10 @@ class ValidateWorkChain(PackedWorkChain):
             One potential, or a committee m0, m1, …: its values are those of the first one, with the spread of all.
         seed : int
             Of the liquid and the melting runs; of no effect on anything else.
-        protocol : str, optional
-            `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `settings`, `references`, `atom_energy_eV`, `liquid` and `melting` (null for none),
             `runs_per_job`, `limits`. `melting` holds overrides of `liheal.melt`, laid over its protocol of the same
             name, or over that which its key `protocol` names.
-        options : dict, optional
-            `metadata.options` of the LAMMPS jobs.
-
-        Raises
-        ------
-        ValueError
-            For an unknown protocol or override.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         builder = cls._packed_builder(codes, potentials, inputs, seed, options)
