@@ -76,7 +76,7 @@ def convergence_tables(step: Step) -> list[SeriesTable]:
         ]
         unit = f' ({scan["unit"]})' if scan['unit'] else ''
         note = f'Held: {held}.' if held else ''
-        tables.append(SeriesTable(f'{scan["title"]}{unit}', 'label', note, '', [key], head[1:-1], rows))
+        tables.append(SeriesTable(f'{scan["title"]}{unit}', '', note, '', [key], head[1:-1], rows))
     return tables
 
 
@@ -114,7 +114,10 @@ def convergence_figures(step: Step) -> list[Figure]:
             continue
         limits = Tolerances.read(table['tolerances']).limits()
         plot = empty_plot(_axis_title(scan), 'largest error', hovermode='closest', showlegend=True)
-        plot.update_yaxes(type='log', exponentformat='power')
+        plot.update_yaxes(type='log', exponentformat='power', dtick=1)
+        plot.update_layout(
+            height=400, legend={'orientation': 'h', 'x': 0, 'y': -0.22, 'xanchor': 'left', 'yanchor': 'top'}
+        )
         if _is_downward(scan):
             plot.update_xaxes(autorange='reversed')
         columns: dict[str, Any] = {_axis_title(scan): [row['value'] for row in scan['rows']]}
