@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from aiida.engine import CalcJob
 from aiida.orm import CalcJobNode, Dict
 
-__all__ = ('Progress', 'job_progress', 'job_total')
+from aiida_liheal.engines import engines
+from aiida_liheal.engines.batch import BatchCalculation
+
+__all__ = ('Progress', 'job_progress', 'job_total', 'label_jobs')
 
 #: Bytes read from the end of a log: more than one line of any of them.
 _TAIL = 8192
@@ -26,6 +31,12 @@ class Progress:
         return f'{self.done}/{self.total} {self.unit}'
 
 
+@cache
+def label_jobs() -> dict[str, type[CalcJob]]:
+    """The jobs that label frames, of all engines that are installed, by the label of their processes."""
+    return {engine.job.__name__: engine.job for engine in engines().values()}
+
+
 def job_progress(node: CalcJobNode) -> Progress | None:
     """How far a job is; None if its folder is on another machine, or it has written nothing yet."""
     if node.computer is None or node.computer.transport_type != 'core.local':
@@ -34,7 +45,8 @@ def job_progress(node: CalcJobNode) -> Progress | None:
     if not workdir or not Path(workdir).is_dir():
         return None
     settings = node.inputs.settings.get_dict() if isinstance(node.inputs.settings, Dict) else {}
-    reader = _READERS.get(node.process_label or '')
+    label = node.process_label or ''
+    reader = _READERS.get(label) or (_labels if label in label_jobs() else None)
     try:
         return reader(Path(workdir), settings, node) if reader is not None else None
     except (OSError, ValueError, KeyError):
@@ -51,7 +63,7 @@ def job_total(node: CalcJobNode) -> Progress | None:
                 return Progress(0, int(settings['n_steps']), 'steps')
             case 'LammpsCalculation':
                 return Progress(0, sum(_steps_of_runs(settings, node).values()), 'steps')
-            case 'GpawCalculation' | 'VaspBatchCalculation' | 'AseCalculation':
+            case label if label in label_jobs():
                 return Progress(0, len(node.inputs.frames), 'frames')
             case _:
                 return None
@@ -85,15 +97,11 @@ def _lammps(folder: Path, settings: dict, node: CalcJobNode) -> Progress:
     return Progress(done, sum(steps.values()), 'steps')
 
 
-def _gpaw(folder: Path, _: dict, node: CalcJobNode) -> Progress:
-    # a record is written the moment a frame is done, `status.json` a little later
-    done = sum(1 for _ in (folder / 'labels').glob('frame_*.npz')) if (folder / 'labels').is_dir() else 0
-    return Progress(min(done, len(node.inputs.frames)), len(node.inputs.frames), 'frames')
-
-
-def _vasp(folder: Path, _: dict, node: CalcJobNode) -> Progress:
-    done = sum(1 for _ in (folder / 'done').glob('*.json')) if (folder / 'done').is_dir() else 0
-    return Progress(min(done, len(node.inputs.frames)), len(node.inputs.frames), 'frames')
+def _labels(folder: Path, _: dict, node: CalcJobNode) -> Progress | None:
+    job = label_jobs()[node.process_label]
+    if not issubclass(job, BatchCalculation):
+        return None  # of another package, and made otherwise
+    return Progress(min(job.count_done(folder), len(node.inputs.frames)), len(node.inputs.frames), 'frames')
 
 
 def _analysis(folder: Path, _: dict, __: CalcJobNode) -> Progress:
@@ -104,8 +112,6 @@ def _analysis(folder: Path, _: dict, __: CalcJobNode) -> Progress:
 _READERS = {
     'DpTrainCalculation': _training,
     'LammpsCalculation': _lammps,
-    'GpawCalculation': _gpaw,
-    'VaspBatchCalculation': _vasp,
     'AnalyseCalculation': _analysis,
 }
 

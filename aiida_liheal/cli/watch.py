@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from aiida_liheal.cli.progress import Progress, job_progress, job_total
+from aiida_liheal.cli.progress import Progress, job_progress, job_total, label_jobs
 from aiida_liheal.report.facts import duration
 
 __all__ = ('LiveScreen', 'PlainScreen', 'Stage', 'Watcher', 'screen')
 
-#: Jobs whose units are counted for each kind of stage; others, such as an analysis, only add to its time.
+#: Jobs whose units are counted for each kind of stage but `label`, where it is those of the engines; others, such as an
+#: analysis, only add to its time.
 _COUNTED = {
-    'label': 'GpawCalculation',
     'train': 'DpTrainCalculation',
     'explore': 'LammpsCalculation',
     'deposit': 'LammpsCalculation',
@@ -203,7 +203,7 @@ class Watcher:
             if row.label in _VERBS:
                 stage.total += row.total.total
                 stage.unit = row.total.unit
-            elif row.label == _COUNTED[stage.kind]:
+            elif row.label in (label_jobs() if stage.kind == 'label' else (_COUNTED[stage.kind],)):
                 stage.unit = row.total.unit
                 stage.cached += row.is_cached
                 key = (row.stage, row.parent, '' if row.link.startswith('iteration_') else row.link)

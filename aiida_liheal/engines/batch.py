@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
@@ -34,6 +35,8 @@ class BatchCalculation(CalcJob):
     RUNNER: ClassVar[str]
     #: What of the folder of an interrupted job the next one needs, to go on.
     KEPT: ClassVar[str]
+    #: Pattern of the files of which the runner leaves one for each frame that is done; if empty, its status has them.
+    RECORDS: ClassVar[str] = ''
     #: Whether its program is started by mpirun.
     WITH_MPI: ClassVar[bool] = False
     #: Where the runner says how it ended.
@@ -116,6 +119,13 @@ class BatchCalculation(CalcJob):
         if walltime is not None and walltime <= margin:
             return f'max_wallclock_seconds is {walltime}, not above margin_s ({margin} s)'
         return None
+
+    @classmethod
+    def count_done(cls, folder: Path) -> int:
+        """How many frames a job has done, from its folder on this machine. Raises OSError, ValueError or KeyError."""
+        if cls.RECORDS:
+            return sum(1 for _ in folder.glob(cls.RECORDS))
+        return len(json.loads((folder / cls.STATUS).read_text(encoding='utf-8'))['frames'])
 
     def read_settings(self) -> Any:
         """The settings, checked."""

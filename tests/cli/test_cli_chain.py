@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from aiida.orm import QueryBuilder, WorkChainNode
-from trees import localhost, process, quickstart, some_frames
+from aiida.orm import CalcJobNode, Dict, QueryBuilder, WorkChainNode
+from trees import code, localhost, process, quickstart, some_frames
 
 from aiida_liheal.cli.watch import Watcher
+from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
+from aiida_liheal.structures.frames import Frames
 
 
 @pytest.fixture(scope='module')
@@ -89,3 +91,27 @@ def test_watcher_tells_the_stages(whole_chain):
     assert stages['train, round 1'].count == '200/200 steps'
     assert stages['heal'].count == '2000/2000 steps'
     assert stages['heal'].seconds is not None
+
+
+@pytest.mark.parametrize(
+    ('job', 'files'),
+    [
+        ('GpawCalculation', {'labels/frame_00000.npz': ''}),
+        ('VaspBatchCalculation', {'done/00000.json': '{}', 'done/00000.OUTCAR.gz': ''}),
+        ('AseCalculation', {'status.json': '{"frames": [{}]}'}),
+    ],
+)
+def test_watcher_counts_the_frames_of_any_engine(aiida_profile_clean, tmp_path, job, files):
+    """What running jobs of each engine have done so far; two batches count together."""
+    computer, all_frames = localhost(), FramesData(Frames.concatenate([some_frames()] * 2))
+    root = process(WorkChainNode, 'QuickstartWorkChain', 'liheal.quickstart', state='waiting')
+    verb = process(WorkChainNode, 'LabelWorkChain', 'liheal.label', root, 'label_0', {'frames': all_frames}, 'waiting')
+    for number, state in enumerate(('finished', 'waiting')):
+        inputs = {'code': code(computer), 'frames': FramesData(some_frames()), 'settings': Dict({})}
+        node = process(CalcJobNode, job, 'liheal.x', verb, f'b{number:03d}', inputs, state)
+        node.set_remote_workdir(str(tmp_path))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    stage = Watcher(root.pk, 1).look()[0]
+    assert (stage.name, stage.count) == ('label, round 1', '3/4 frames')

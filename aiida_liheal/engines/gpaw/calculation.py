@@ -47,6 +47,7 @@ class GpawCalculation(PythonBatchCalculation):
     CODE = 'A Python in which GPAW is installed.'
     RUNNER = 'gpaw_label.py'
     KEPT = 'labels'
+    RECORDS = 'labels/frame_*.npz'
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:

@@ -48,6 +48,7 @@ class VaspBatchCalculation(BatchCalculation):
     RUNNER = 'vasp_label.py'
     #: A folder with what each frame that is done left.
     KEPT = 'done'
+    RECORDS = 'done/*.json'
     WITH_MPI = True
 
     @classmethod
