@@ -1,6 +1,7 @@
 """A computer that does not answer for a while: nothing is lost, and no work chain ends with an exception."""
 
 import asyncio
+import shutil
 
 import pytest
 from aiida.engine import WorkChain, run_get_node
@@ -158,6 +159,38 @@ def test_within_a_process_that_runs(line, folder):
     assert node.is_finished_ok, node.exception
     assert node.base.extras.get('seen') == ['run_000']
     assert line.fails == 0
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(shutil.which('lmp') is None, reason='lmp is not installed')
+def test_a_pause_is_played_and_the_run_ends(line, folder, codes, meam_potential):
+    """A real run: the computer does not answer at its start, and does after a person has played it."""
+    inputs = {
+        'code': codes['lmp'],
+        'structures': FramesData(Frames.from_atoms([SLAB.build()])),
+        'potentials': {'m0': meam_potential},
+        'settings': Dict({'kind': 'deposit', 'runs': [{**RUN, 'duration_ps': 0.1, 'restart_every_ps': 0.05}]}),
+    }
+    earlier = {'run_000': {'s000': folder('old').store()}}
+    runner = get_manager().get_runner()
+    process = instantiate_process(runner, MdWorkChain, lammps=inputs, earlier=earlier)
+    line.fails = N_TRIES
+    paused = []
+
+    async def person():
+        while not process.has_terminated():
+            await asyncio.sleep(0.05)
+            if process.paused:
+                paused.append(process.node.process_status)
+                process.play()
+
+    task = process.loop.create_task(person())
+    runner.run_until_complete(process.step_until_terminated())
+    process.loop.run_until_complete(task)
+    assert process.node.is_finished_ok, process.node.exit_message
+    assert len(paused) == 1
+    assert f'verdi process play {process.node.pk}' in paused[0]
+    assert process.node.outputs.results['runs'][0]['status'] == 'finished'
 
 
 def test_a_person_is_told_at_once(line, folder):
