@@ -57,6 +57,10 @@ def status(process: str, show_all: bool) -> None:
         echo.echo('    ' * step.depth + ' '.join(word for word in words if word))
         if step.message and step.is_over:
             echo.echo('    ' * step.depth + '  ' + click.style(step.message, fg=_COLOURS.get(step.state)))
+        if step.node.paused and not step.is_over:
+            told = step.node.process_status or 'paused'
+            hint = '' if 'process play' in told else f'; `verdi process play {step.pk}` goes on'
+            echo.echo('    ' * step.depth + '  ' + click.style(f'{told}{hint}', fg='yellow'))
         # a job that was stopped at a limit has said so as it ended
         for text in [] if step.node.exit_status else beyond_limits(step):
             echo.echo('    ' * step.depth + '  ' + click.style(f'beyond a limit: {text}', fg='yellow'))

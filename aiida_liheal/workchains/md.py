@@ -274,7 +274,7 @@ class MdWorkChain(RestartWorkChain):
                 f'{error}; pausing: nothing is lost. `verdi process play {self.node.pk}` looks again, when the '
                 'computer can be reached'
             )
-            self.pause(f'no connection: `verdi process play {self.node.pk}` when the computer can be reached')
+            self.pause(f'paused, no connection: `verdi process play {self.node.pk}` when the computer can be reached')
             return
         seen = {path: {'steps': restart_steps(names), 'has_dump': DUMP in names} for path, names in found.items()}
         self.ctx.seen = {**self.ctx.seen, **seen}

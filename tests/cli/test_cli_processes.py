@@ -65,6 +65,19 @@ def test_analyse_refuses(invoke, tmp_path, make, change, part):
     assert part in output
 
 
+def test_status_of_a_paused_run(invoke, aiida_profile_clean):
+    """After transfers that failed AiiDA waits for a person: which one, why, and what to type."""
+    root = process(WorkChainNode, 'MdWorkChain', 'liheal.md', state='waiting')
+    job = process(WorkChainNode, 'HealWorkChain', 'liheal.heal', root, 'inner', state='waiting')
+    assert 'verdi process play' not in invoke('status', root.pk)[1]
+    job.pause()
+    job.set_process_status('Pausing after failed transport task: upload_calculation failed 5 times consecutively')
+    status, output = invoke('status', root.pk)
+    assert status == 0
+    assert f'upload_calculation failed 5 times consecutively; `verdi process play {job.pk}` goes on' in output
+    assert output.count('process play') == 1
+
+
 def test_status_of_a_finished_run(invoke, healed):
     status, output = invoke('status', healed.pk)
     assert status == 0
