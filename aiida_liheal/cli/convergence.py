@@ -78,18 +78,19 @@ def launch_convergence(frames: str | None, engine: str, common: Common) -> None:
 @click.command('convergence')
 @click.argument('process', metavar='PK')
 @click.option('--json', 'as_json', is_flag=True, help='Write the table as JSON to standard output.')
+@click.option('--markdown', 'as_markdown', is_flag=True, help='Write it as Markdown.')
 @click.option(
     '--plot', type=click.Path(dir_okay=False, path_type=Path), help='Draw the errors into this file: PNG, SVG or PDF.'
 )
 @with_profile
-def convergence(process: str, as_json: bool, plot: Path | None) -> None:
+def convergence(process: str, as_json: bool, as_markdown: bool, plot: Path | None) -> None:
     """Print how labels converged: errors of each value against the finest, its cost, and the smallest that will do.
 
     PK is that of a process of `launch convergence`.
     """
     from aiida.orm import WorkChainNode
 
-    from aiida_liheal.report.convergence import draw
+    from aiida_liheal.report.convergence import draw, markdown
 
     node: Any = load(process, WorkChainNode, 'convergence')
     if node.process_label != 'ConvergenceWorkChain' or 'table' not in node.outputs:
@@ -102,20 +103,22 @@ def convergence(process: str, as_json: bool, plot: Path | None) -> None:
             fail(f'--plot: {error}')
     if as_json:
         echo.echo(json.dumps(table, indent=1, ensure_ascii=False))
+    elif as_markdown:
+        echo.echo(markdown(table))
     else:
         _show(table, node)
-    if plot is not None and not as_json:
+    if plot is not None and not (as_json or as_markdown):
         echo.echo_success(f'drawn into {plot}')
 
 
 def _show(table: dict[str, Any], node: Any) -> None:
     """The tables, what came out, and the settings to take."""
     from aiida_liheal.report.convergence import table_of_scan
-    from aiida_liheal.structures.label_errors import sentences
+    from aiida_liheal.structures.label_errors import held_text, sentences
 
     for key, scan in table['scans'].items():
         unit = f' ({scan["unit"]})' if scan['unit'] else ''
-        held = ', '.join(f'{other} {value:g}' for other, value in scan['held'].items() if value is not None)
+        held = held_text(scan)
         echo.echo(f'{scan["title"]}{unit}' + (f', with {held}' if held else ''))
         head, lines = table_of_scan(table, key)
         echo.echo_tabulate(

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure as Sheet
 from aiida_liheal.report.campaign import Row, SeriesTable
 from aiida_liheal.report.figures import PALETTE, Figure, add_line, empty_plot, to_csv
 from aiida_liheal.report.tree import Step
-from aiida_liheal.structures.label_errors import ERRORS, LARGEST, Tolerances
+from aiida_liheal.structures.label_errors import ERRORS, LARGEST, Tolerances, held_text, sentences
 
-__all__ = ('FORMATS', 'convergence_figures', 'convergence_tables', 'draw', 'table_of_scan')
+__all__ = ('FORMATS', 'convergence_figures', 'convergence_tables', 'draw', 'markdown', 'table_of_scan')
 
 #: Files that `draw` writes.
 FORMATS = ('.png', '.svg', '.pdf')
@@ -62,13 +62,31 @@ def table_of_scan(table: Mapping[str, Any], key: str) -> tuple[list[str], list[l
     return head, lines
 
 
+def markdown(table: Mapping[str, Any]) -> str:
+    """The tables of all scans and what came out, as Markdown.
+
+    Parameters
+    ----------
+    table : mapping
+        `table` of `liheal.convergence`.
+    """
+    parts = []
+    for key, scan in table['scans'].items():
+        head, lines = table_of_scan(table, key)
+        rule = ['--:'] * (len(head) - 1) + ['---']
+        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in (head, rule, *lines)))
+        if (held := held_text(scan)) is not None:
+            parts[-1] = f'{_axis_title(scan)}, with {held}:\n\n{parts[-1]}'
+    return '\n\n'.join([*parts, *sentences(table)])
+
+
 def convergence_tables(step: Step) -> list[SeriesTable]:
     """A table for each scan; nothing as long as there is none."""
     table = step.result('table')
     tables = []
     for key, scan in table.get('scans', {}).items():
         head, lines = table_of_scan(table, key)
-        held = ', '.join(f'{other} {value:g}' for other, value in scan['held'].items() if value is not None)
+        held = held_text(scan)
         # the verdict is the state of its row, and a cause its remark
         rows = [
             Row([line[0]], line[1:-1], *(('failed', line[-1]) if row['cause'] else (line[-1], '')), '')

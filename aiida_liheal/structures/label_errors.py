@@ -12,7 +12,7 @@ from pydantic import Field
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('ERRORS', 'LARGEST', 'Tolerances', 'errors_of', 'sentences', 'smallest_value', 'within')
+__all__ = ('ERRORS', 'LARGEST', 'Tolerances', 'errors_of', 'held_text', 'sentences', 'smallest_value', 'within')
 
 #: Errors by their keys, with what they are and their units.
 ERRORS = {
@@ -125,6 +125,12 @@ def smallest_value(rows: Sequence[Mapping[str, Any]]) -> Any:
     return chosen
 
 
+def held_text(scan: Mapping[str, Any]) -> str | None:
+    """The values that were held while another setting was scanned, in words; None if there are none."""
+    known = (f'{key} {value:g}' for key, value in scan['held'].items() if isinstance(value, (int, float)))
+    return ', '.join(known) or None
+
+
 def _with_unit(key: str, value: float, table: Mapping[str, Any]) -> str:
     unit = table['scans'][key]['unit']
     return f'{key} {value:g}{" " + unit if unit else ""}'
@@ -148,8 +154,8 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
     """
     said = []
     for key, scan in table['scans'].items():
-        held = ', '.join(f'{other} {value:g}' for other, value in scan['held'].items() if value is not None)
-        held = f' (with {held})' if held else ''
+        told = held_text(scan)
+        held = f' (with {told})' if told else ''
         if not scan['has_reference']:
             said.append(f'{key}: the finest value has no labels, so nothing can be told.')
         elif scan['smallest'] is None:

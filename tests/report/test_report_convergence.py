@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from aiida_liheal.report.convergence import convergence_figures, convergence_tables, draw, table_of_scan
+from aiida_liheal.report.convergence import convergence_figures, convergence_tables, draw, markdown, table_of_scan
 from aiida_liheal.structures.label_errors import Tolerances, sentences
 
 
@@ -88,6 +88,13 @@ def test_tables_for_people(table):
     assert cutoffs.rows[1].remark.startswith('frame 0')
     assert cutoffs.note == 'Held: kpoint_spacing_per_A 0.16.'
     assert len(spacings.rows) == 2
+
+
+def test_markdown(table):
+    text = markdown(table)
+    assert text.startswith('cut-off (eV), with kpoint_spacing_per_A 0.16:\n\n| cutoff_eV | energy (meV/atom) |')
+    assert '| 300 | 0.4 | 0.8 | 3.2 | within |' in text
+    assert text.endswith(sentences(table)[1])
 
 
 def test_sentences(table):
