@@ -19,7 +19,7 @@ from aiida.cmdline.utils import echo
 from aiida_liheal.cli.params import fail, with_profile
 from aiida_liheal.cli.wheel import program_in_wheel
 
-__all__ = ('CODES', 'Executable', 'check_executable', 'find_executable', 'prepare', 'setup')
+__all__ = ('CODES', 'OPTIONAL', 'Executable', 'check_executable', 'find_executable', 'prepare', 'setup')
 
 #: The codes of this package: what each runs, and what its executable is called.
 CODES: dict[str, tuple[str, str]] = {
@@ -28,6 +28,8 @@ CODES: dict[str, tuple[str, str]] = {
     'gpaw': ('Python with GPAW: labels', 'python'),
     'python': ('Python with OVITO: analysis', 'python'),
 }
+#: Codes that are made only if their executable is given: it is never looked for.
+OPTIONAL: dict[str, tuple[str, str]] = {'vasp': ('VASP through aiida-vasp: labels', 'vasp_std')}
 #: Packages that a Python needs to be one of the codes.
 _PACKAGES = {'gpaw': ('numpy', 'ase', 'gpaw'), 'python': ('numpy', 'pydantic', 'ovito')}
 #: Longest time for a program to say its version, in s: TensorFlow takes its time on a loaded machine.
@@ -64,17 +66,20 @@ def find_executable(name: str, given: Path | None = None) -> Path:
     SetupError
         If there is none, with the name that was looked for and where.
     """
-    wanted = CODES[name][1]
+    what, wanted = {**CODES, **OPTIONAL}[name]
     if given is not None:
         found = shutil.which(str(given.expanduser()))
         if found is None:
-            raise SetupError(f'{name}: {given} is no executable file; give the path of {wanted} ({CODES[name][0]})')
+            problem = 'is a folder' if given.is_dir() else 'is no executable file' if given.exists() else 'is not there'
+            raise SetupError(f'{name}: {given} {problem}; give the path of {wanted} ({what}), an executable file')
         return Path(found).absolute()
+    if name in OPTIONAL:
+        raise SetupError(f'{name}: give the path of {wanted} ({what}) with --{name} PATH; it is not looked for')
     found = shutil.which(wanted)
     if found is None:
         where = ', '.join(os.environ.get('PATH', os.defpath).split(os.pathsep))
         raise SetupError(
-            f'{name}: no executable {wanted!r} ({CODES[name][0]}) on PATH, which is {where}; install it (extra '
+            f'{name}: no executable {wanted!r} ({what}) on PATH, which is {where}; install it (extra '
             f'`engines`) or give it with --{name} PATH'
         )
     return Path(found).absolute()
@@ -101,6 +106,11 @@ def check_executable(name: str, path: Path, environment: Mapping[str, str] | Non
     SetupError
         If it is something else, or lacks what is needed.
     """
+    if name == 'vasp':
+        # without a license, a POTCAR and mpirun it says nothing of itself
+        if path.stat().st_size == 0:
+            raise SetupError(f'vasp: {path} is an empty file')
+        return Executable(name, path, f'VASP by its name, {path.name}: an executable file, not run')
     if name == 'dp':
         output = _run([str(path), '--version'])
         match = re.search(r'DeePMD-kit v?(\S+)', output)
@@ -184,7 +194,7 @@ def prepare(given: dict[str, Path | None], names: list[str] | None = None, repla
 
     found: list[tuple[str, Any, Executable | None]] = []
     paths: dict[str, Path] = {}
-    for name in names or list(CODES):
+    for name in names or [*CODES, *(name for name in OPTIONAL if given.get(name) is not None)]:
         path = find_executable(name, given.get(name))
         try:
             code = load_code(f'{name}@localhost')
@@ -220,10 +230,34 @@ def prepare(given: dict[str, Path | None], names: list[str] | None = None, repla
             filepath_executable=str(executable.path),
             description=executable.version,
             prepend_text=executable.prepend_text,
+            **({'default_calc_job_plugin': 'vasp.vasp'} if name == 'vasp' else {}),
         ).store()
         new.base.extras.set(FOUND_AS_EXTRA, str(paths[name]))
         lines.append(f'code {new.full_label}: made, {executable.version} ({executable.path})')
-    return lines
+    return lines + (explain_vasp() if 'vasp' in paths else [])
+
+
+def explain_vasp() -> list[str]:
+    """What labels by VASP need beside its code, and whether it is there: a line each."""
+    from aiida.orm import load_computer
+
+    lines = []
+    mpirun = load_computer('localhost').get_mpirun_command()[0]
+    if shutil.which(mpirun) is None:
+        lines.append(f'{mpirun}: not on PATH; VASP is started by it unless jobs have the option withmpi=false')
+    try:
+        from aiida_vasp import __version__
+        from aiida_vasp.data.potcar import PotcarData
+    except ImportError as error:
+        return [*lines, f'aiida-vasp: cannot be imported ({error}); pip install "aiida-liheal[vasp]"']
+    families = []
+    for label, group in sorted({group.label: group for group in PotcarData.get_potcar_groups()}.items()):
+        of_lithium = ', '.join(sorted(PotcarData.get_full_names(label, 'Li'))) or 'none'
+        families.append(f'{label} ({group.count()} potentials, of Li: {of_lithium})')
+    if families:
+        return [*lines, f'aiida-vasp {__version__}: families of potentials: {"; ".join(families)}']
+    upload = "aiida-vasp potcar uploadfamily --path FOLDER --name PBE --description 'PAW, PBE'"
+    return [*lines, f'aiida-vasp {__version__}: no family of potentials yet; upload your own POTCARs: {upload}']
 
 
 def _localhost() -> tuple[Any, bool]:
@@ -259,16 +293,24 @@ def _executable_options(function: Any) -> Any:
             type=click.Path(path_type=Path),
             help=f'{what}. The first `{executable}` on PATH if not given.',
         )(function)
+    for name, (what, executable) in OPTIONAL.items():
+        function = click.option(
+            f'--{name}',
+            type=click.Path(path_type=Path),
+            help=f'{what}. The path of {executable}; no such code is made if not given. It is not run.',
+        )(function)
     return function
 
 
 @click.command('setup')
 @_executable_options
-@click.option('--only', multiple=True, type=click.Choice(list(CODES)), help='See to this code only; may be repeated.')
+@click.option(
+    '--only', multiple=True, type=click.Choice([*CODES, *OPTIONAL]), help='See to this code only; may be repeated.'
+)
 @click.option('--replace', is_flag=True, help='Put a code aside whose executable is another one now.')
 @with_profile
 def setup(only: tuple[str, ...], replace: bool, **given: Path | None) -> None:
-    """Make the computer localhost and the codes dp, lmp, gpaw and python.
+    """Make the computer localhost and the codes dp, lmp, gpaw and python; with --vasp also that of VASP.
 
     What is there stays; the command can be run again.
     """

@@ -13,6 +13,10 @@ from aiida.orm import InstalledCode, QueryBuilder
 from aiida_liheal.cli import setup
 from aiida_liheal.cli.wheel import Program
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'engines'))
+
+from vasp_stand_in import POTCAR
+
 PROGRAMS = {
     'dp': '#!/bin/sh\necho "DeePMD-kit v9.8.7"\n',
     'lmp': '#!/bin/sh\necho "LAMMPS (1 Jan 2099)"\necho "ERROR: Illegal pair_style command"\nexit 1\n',
@@ -104,10 +108,62 @@ def test_a_missing_executable_is_named_with_where_it_was_looked_for(invoke, prog
     assert n_nodes() == 0
 
 
+@pytest.mark.parametrize('with_aiida_vasp', [True, False])
+def test_vasp_is_made_only_when_it_is_given_and_never_run(invoke, programs, monkeypatch, tmp_path, with_aiida_vasp):
+    """An executable file is all that can be seen to; then what else its labels need."""
+    if with_aiida_vasp:
+        potcar = pytest.importorskip('aiida_vasp.data.potcar', reason='aiida-vasp is not installed (extra `vasp`)')
+    else:
+        monkeypatch.setitem(sys.modules, 'aiida_vasp', None)
+    (programs / 'vasp_std').write_text(f'#!/bin/sh\ntouch {tmp_path}/it_ran\n')
+    (programs / 'vasp_std').chmod(0o755)
+    status, output = invoke('setup', '--only', 'dp')
+    assert status == 0, output
+    assert 'vasp' not in codes(), 'it was on PATH, but not given'
+    assert 'aiida-vasp' not in output
+    arguments = ('setup', '--only', 'vasp', '--vasp', programs / 'vasp_std')
+    status, output = invoke(*arguments)
+    assert status == 0, output
+    assert 'not run' in codes()['vasp'].description
+    assert not (tmp_path / 'it_ran').exists()
+    if with_aiida_vasp:
+        assert 'aiida-vasp potcar uploadfamily' in output
+        for symbol in ('Li', 'Na'):
+            (tmp_path / 'POT' / symbol).mkdir(parents=True)
+            (tmp_path / 'POT' / symbol / 'POTCAR').write_text(POTCAR.format(symbol=symbol))
+        potcar.PotcarData.upload_potcar_family(tmp_path / 'POT', 'mine', 'made by the tests', stop_if_existing=False)
+        status, output = invoke(*arguments)
+        assert status == 0, output
+        assert 'is there' in output
+        assert 'families of potentials: mine (2 potentials, of Li: Li)' in output
+    else:
+        assert 'pip install "aiida-liheal[vasp]"' in output
+
+
+def test_paths_that_are_no_vasp(invoke, programs, tmp_path, n_nodes):
+    text, empty = tmp_path / 'INCAR', tmp_path / 'empty'
+    text.write_text('ENCUT = 380\n')
+    empty.touch()
+    empty.chmod(0o755)
+    for path, part in (
+        (tmp_path / 'nowhere', 'is not there'),
+        (tmp_path, 'is a folder'),
+        (text, 'is no executable file'),
+        (empty, 'is an empty file'),
+    ):
+        status, output = invoke('setup', '--only', 'vasp', '--vasp', path)
+        assert status == 1
+        assert f'{path} {part}' in output
+    status, output = invoke('setup', '--only', 'vasp')
+    assert status == 1
+    assert 'with --vasp PATH; it is not looked for' in output
+    assert n_nodes() == 0
+
+
 def test_a_given_path_that_is_no_executable(invoke, programs, tmp_path):
     status, output = invoke('setup', '--only', 'lmp', '--lmp', tmp_path / 'nowhere')
     assert status == 1
-    assert f'{tmp_path / "nowhere"} is no executable' in output
+    assert f'{tmp_path / "nowhere"} is not there' in output
 
 
 @pytest.mark.parametrize(
