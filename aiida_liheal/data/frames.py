@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from aiida.orm import Data, StructureData
 from ase import Atoms
+from numpy.typing import NDArray
 
 from aiida_liheal.structures.frames import Frames
 
@@ -105,11 +106,16 @@ class FramesData(Data):
 
     def get_frames(self) -> Frames:
         """All frames, in the precision they were stored in."""
-        arrays = {}
-        for name in self.base.attributes.get('arrays'):
-            with self.base.repository.open(name + self._SUFFIX, 'rb') as handle:
-                arrays[name] = np.load(io.BytesIO(handle.read()), allow_pickle=False)
-        return Frames.from_arrays(arrays)
+        arrays = {name: self.get_array(name) for name in self.base.attributes.get('arrays')}
+        return Frames.from_arrays({name: array for name, array in arrays.items() if array is not None})
+
+    def get_array(self, name: str) -> NDArray | None:
+        """One array of `Frames.to_arrays`, such as `extra.source_index`, without the others; None if there is none."""
+        if name not in self.base.attributes.get('arrays'):
+            return None
+        with self.base.repository.open(name + self._SUFFIX, 'rb') as handle:
+            array: NDArray = np.load(io.BytesIO(handle.read()), allow_pickle=False)
+        return array
 
     @property
     def sources(self) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from aiida.common.links import LinkType
-from aiida.orm import CalcFunctionNode, Dict, ProcessNode
+from aiida.orm import CalcFunctionNode, CalcJobNode, CalculationNode, Dict, ProcessNode, QueryBuilder
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.report.tree import describe, pk_of
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from aiida_liheal.structures.frames import Frames
 
 __all__ = ('name_of', 'trace_frames', 'trace_in_words')
+
+
+#: Most batches of labels that are told in words.
+_MOST_LABELS = 5
 
 
 def name_of(node: ProcessNode) -> str:
@@ -39,9 +44,10 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
     dict
         `shard`, `index`, `frame` (atoms and energy in eV); `origin`, a list that begins with this shard and goes back
         as far as the links do, each with its `process` (`settings`, `versions`, and `job` where frames went alone) or
-        the file it was `imported` from (`file`, `format`, `sha256`, `index`); `excluded`, by which process and for what
-        cause the frame was left out of what was given on; and `trainings`, each with `pk`, the `shard` by which it took
-        the frames, and `is_held_out` or numbers of frames.
+        the file it was `imported` from (`file`, `format`, `sha256`, `index`); `labels`, what jobs that were given these
+        frames made of them, batch by batch: the labelled `shard` and `index`, or the `cause` of a frame that was
+        dropped; `excluded`, by which process and for what cause the frame was left out of what was given on; and
+        `trainings`, each with `pk`, the `shard` by which it took the frames, and `is_held_out` or numbers of frames.
     """
     frames = node.get_frames()
     told: dict[str, Any] = {'shard': node.pk, 'uuid': node.uuid, 'what': describe(node), 'index': index}
@@ -49,7 +55,8 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
         energy = None if frames.energies is None else float(frames.energies[index])
         told['frame'] = {'n_atoms': int(frames.counts[index]), 'energy_eV': energy}
     told['origin'] = list(_origin(node, frames, index))
-    told['trainings'] = list(_trainings(node, index, set()))
+    forward = _Forward(node, index)
+    told['labels'], told['trainings'] = forward.labels, forward.trainings
     told['excluded'] = [] if index is None else list(_exclusions(node, frames, index))
     return told
 
@@ -79,10 +86,7 @@ def _origin(node: FramesData, frames: Frames, index: int | None) -> Iterator[dic
         'name': name_of(creator),
         'label': creator.process_label,
     }
-    source = creator.inputs.frames if 'frames' in creator.inputs else None
-    before = None
-    if index is not None and 'source_index' in frames.extra:
-        before = int(frames.extra['source_index'][index])
+    source, before = _source_of(node, creator, frames, index)
     summary = creator.outputs.summary.get_dict() if 'summary' in creator.outputs else {}
     jobs = summary.get('jobs') or {}
     # a function that only chose among labelled frames did not label them; one that collected single jobs names them
@@ -103,6 +107,148 @@ def _origin(node: FramesData, frames: Frames, index: int | None) -> Iterator[dic
     yield from _origin(source, source.get_frames(), before)
 
 
+def _source_of(
+    node: FramesData, creator: Any, frames: Frames, index: int | None
+) -> tuple[FramesData | None, int | None]:
+    """The shard that a process made this one of, and the frame of it that a frame was made of."""
+    if 'frames' in creator.inputs:
+        before = frames.extra.get('source_index') if index is not None else None
+        return creator.inputs.frames, None if before is None else int(before[index])
+    if 'structures' in creator.inputs and 'run' in frames.extra and isinstance(creator.inputs.structures, FramesData):
+        # found in MD: the structure that its run began with
+        runs = creator.inputs.settings.get_dict().get('runs', []) if index is not None else []
+        number = int(frames.extra['run'][index]) if index is not None else 0
+        return creator.inputs.structures, runs[number].get('structure') if number < len(runs) else None
+    # what was chosen of `candidates_bulk` is given as `candidates.bulk`
+    link = node.base.links.get_incoming(link_type=LinkType.CREATE).one().link_label
+    name = link.replace('__', '_')
+    source = creator.inputs[name] if '__' in link and name in creator.inputs else None
+    if not isinstance(source, FramesData) or index is None:
+        return (source if isinstance(source, FramesData) else None), None
+    keys = [
+        key for key in ('run', 'step') if key in frames.extra and f'extra.{key}' in source.base.attributes.get('arrays')
+    ]
+    same = np.ones(len(source), dtype=bool)
+    for key in keys:
+        same &= source.get_array(f'extra.{key}') == frames.extra[key][index]
+    return source, int(same.argmax()) if keys and same.sum() == 1 else None
+
+
+class _Forward:
+    """What became of frames: the jobs that labelled them, and the trainings that took them or what was made of them.
+
+    All shards of a step forward are asked for at once, as there may be hundreds of batches.
+
+    Parameters
+    ----------
+    node : FramesData
+        Where to begin.
+    index : int, optional
+        One frame of it.
+    """
+
+    def __init__(self, node: FramesData, index: int | None) -> None:
+        self.labels: list[dict[str, Any]] = []
+        self.trainings: list[dict[str, Any]] = []
+        self._names: dict[int, str] = {}
+        level, seen = {pk_of(node): (node, index)}, {pk_of(node)}
+        while level:
+            self._take_trainings(level)
+            level = {pk: found for pk, found in self._step(level) if pk not in seen}
+            seen |= set(level)
+
+    def _name(self, jobs: Mapping[int, str]) -> None:
+        """Find the names of jobs, given by pk and label, as of `name_of`."""
+        missing = [pk for pk in jobs if pk not in self._names]
+        query = QueryBuilder().append(ProcessNode, filters={'id': {'in': missing}}, tag='job', project='id')
+        query.append(ProcessNode, with_outgoing='job', project=['id', 'attributes.process_label'])
+        callers = {pk: f' of {label}<{caller}>' for pk, caller, label in query.iterall()} if missing else {}
+        self._names |= {pk: f'{jobs[pk]}<{pk}>{callers.get(pk, "")}' for pk in missing}
+
+    def _step(self, level: Mapping[int, tuple[FramesData, int | None]]) -> Iterator[tuple[int, Any]]:
+        """The shards that processes made of those of a level, each with the place of the frame in it."""
+        query = QueryBuilder().append(FramesData, filters={'id': {'in': list(level)}}, tag='given', project='id')
+        query.append(CalculationNode, with_incoming='given', edge_filters={'label': 'frames'}, tag='job', project='*')
+        query.order_by({'job': 'id'})
+        found: list[tuple[int, Any]] = query.all()
+        jobs = {job.pk: job.process_label for _, job in found}
+        if not jobs:
+            return
+        self._name(jobs)
+        made: dict[int, list[FramesData]] = {}
+        query = QueryBuilder().append(CalculationNode, filters={'id': {'in': list(jobs)}}, tag='job', project='id')
+        query.append(FramesData, with_incoming='job', project='*', tag='part').order_by({'part': 'id'})
+        for pk, part in query.iterall():
+            made.setdefault(pk, []).append(part)
+        query = QueryBuilder().append(CalculationNode, filters={'id': {'in': list(jobs)}}, tag='job', project='id')
+        query.append(Dict, with_incoming='job', edge_filters={'label': 'summary'}, project='attributes')
+        summaries = dict(query.iterall())
+        for given, job in found:
+            index, summary = level[given][1], summaries.get(job.pk, {})
+            # a function that only chose among frames did not label them; one that collected single jobs names them
+            is_label = isinstance(job, CalcJobNode) or bool(summary.get('jobs'))
+            told = {'pk': job.pk, 'uuid': job.uuid, 'name': self._names[job.pk]}
+            dropped = {entry['index']: entry['cause'] for entry in summary.get('dropped', [])}
+            for part in made.get(job.pk, []):
+                place = None if index is None else _place(part, index)
+                if index is not None and place is None:
+                    continue
+                if is_label:
+                    where = (
+                        {'index': place} if place is not None else {'n_frames': len(part), 'n_dropped': len(dropped)}
+                    )
+                    self.labels.append({**told, 'shard': part.pk, **where})
+                yield pk_of(part), (part, place)
+            if is_label and index in dropped:
+                self.labels.append({**told, 'cause': dropped[index]})
+
+    def _take_trainings(self, level: Mapping[int, tuple[FramesData, int | None]]) -> None:
+        """Note the trainings that took shards of a level, and whether the frame was held out."""
+        from aiida_liheal.calculations.dp_settings import DpTrainSettings
+        from aiida_liheal.calculations.dp_train import split_shard
+
+        is_training = {'attributes.process_label': 'DpTrainCalculation'}
+        query = QueryBuilder().append(FramesData, filters={'id': {'in': list(level)}}, tag='taken', project='id')
+        of_job = ['id', 'uuid', 'attributes.process_state', 'attributes.exit_status']
+        query.append(
+            CalcJobNode, with_incoming='taken', filters=is_training, tag='job', project=of_job, edge_project='label'
+        )
+        query.order_by({'job': 'id'})
+        found = query.all()
+        pks = sorted({row[1] for row in found})
+        if not pks:
+            return
+        self._name(dict.fromkeys(pks, 'DpTrainCalculation'))
+        query = QueryBuilder().append(CalcJobNode, filters={'id': {'in': pks}}, tag='job', project='id')
+        query.append(Dict, with_outgoing='job', edge_filters={'label': 'settings'}, project='attributes')
+        settings = {pk: DpTrainSettings.model_validate(content) for pk, content in query.iterall()}
+        for shard, pk, uuid, state, exit_status, link in found:
+            node, index = level[shard]
+            # a shard given as `bulk` is linked as `frames__bulk`; the held-out share is drawn by that name
+            name = link.removeprefix('frames__')
+            chosen, held = split_shard(name, len(node), settings[pk])
+            told = {
+                'pk': pk,
+                'uuid': uuid,
+                'name': self._names[pk],
+                'as': name,
+                'shard': shard,
+                'seed': settings[pk].seed,
+                'state': f'exit code {exit_status}' if exit_status else state,
+            }
+            if index is None:
+                self.trainings.append({**told, 'n_trained_on': len(chosen), 'n_held_out': len(held)})
+            else:
+                self.trainings.append({**told, 'index': index, 'is_held_out': bool(index in held)})
+
+
+def _place(part: FramesData, index: int) -> int | None:
+    """Where a frame of the shard given to a process is in a shard that the process made; None if it is not."""
+    places = part.get_array('extra.source_index')
+    found = [] if places is None else np.flatnonzero(places == index).tolist()
+    return found[0] if found else None
+
+
 def _imported(node: FramesData, frames: Frames, index: int | None) -> dict[str, Any]:
     """The file of an imported frame, or how many files a shard is from."""
     sources = node.sources
@@ -116,53 +262,6 @@ def _imported(node: FramesData, frames: Frames, index: int | None) -> dict[str, 
     return told
 
 
-def _trainings(node: FramesData, index: int | None, seen: set[int]) -> Iterator[dict[str, Any]]:
-    """The trainings that took a shard, or what calcfunctions made of it, and whether one frame was held out."""
-    from aiida_liheal.calculations.dp_settings import DpTrainSettings
-    from aiida_liheal.calculations.dp_train import split_shard
-
-    if pk_of(node) in seen:
-        return
-    seen.add(pk_of(node))
-    for link in node.base.links.get_outgoing(link_type=LinkType.INPUT_CALC).all():
-        job: Any = link.node
-        if isinstance(job, CalcFunctionNode) and link.link_label == 'frames':
-            yield from _trainings_of_parts(job, index, seen)
-        if getattr(job, 'process_label', '') != 'DpTrainCalculation':
-            continue
-        # a shard given as `bulk` is linked as `frames__bulk`; the held-out share is drawn by that name
-        name = link.link_label.removeprefix('frames__')
-        settings = DpTrainSettings.model_validate(job.inputs.settings.get_dict())
-        chosen, held = split_shard(name, len(node), settings)
-        told = {
-            'pk': job.pk,
-            'uuid': job.uuid,
-            'name': name_of(job),
-            'as': name,
-            'shard': node.pk,
-            'seed': settings.seed,
-            'state': f'exit code {job.exit_status}' if job.exit_status else job.process_state.value,
-        }
-        if index is None:
-            yield {**told, 'n_trained_on': len(chosen), 'n_held_out': len(held)}
-        else:
-            yield {**told, 'index': index, 'is_held_out': bool(index in held)}
-
-
-def _trainings_of_parts(job: CalcFunctionNode, index: int | None, seen: set[int]) -> Iterator[dict[str, Any]]:
-    """The trainings of the labelled parts that a calcfunction made of a shard."""
-    for link in job.base.links.get_outgoing(link_type=LinkType.CREATE).all():
-        part = link.node
-        if not isinstance(part, FramesData) or not part.is_labelled:
-            continue
-        if index is None:
-            yield from _trainings(part, None, seen)
-            continue
-        places = part.get_frames().extra.get('source_index')
-        for place in [] if places is None else (places == index).nonzero()[0]:
-            yield from _trainings(part, int(place), seen)
-
-
 def trace_in_words(told: dict[str, Any]) -> Iterator[str]:
     """What `trace_frames` found, line by line."""
     yield f'FramesData<{told["shard"]}>: {told["what"]}'
@@ -173,20 +272,39 @@ def trace_in_words(told: dict[str, Any]) -> Iterator[str]:
         )
     for depth, step in enumerate(told['origin']):
         yield from ('  ' * depth + line for line in _step_in_words(step))
+    yield from _labels_in_words(told['labels'])
     for exclusion in told['excluded']:
         yield f'left out by {exclusion["name"]}: {exclusion["cause"]}'
     if not told['trainings']:
         yield 'no training took it'
+    # batches that were cut from one shard went to a training as a shard each
+    by_job: dict[Any, list[dict[str, Any]]] = {}
     for training in told['trainings']:
+        by_job.setdefault(training['pk'] if told['index'] is None else len(by_job), []).append(training)
+    for taken in by_job.values():
+        first, n = taken[0], len(taken)
         if told['index'] is None:
-            part = f'{training["n_trained_on"]} frames trained on, {training["n_held_out"]} held out'
+            n_trained_on, n_held_out = (sum(each[key] for each in taken) for key in ('n_trained_on', 'n_held_out'))
+            part = f'{n_trained_on} frames trained on, {n_held_out} held out'
         else:
-            part = 'held out' if training['is_held_out'] else 'trained on'
-        through = f' through FramesData<{training["shard"]}>' if training['shard'] != told['shard'] else ''
-        yield (
-            f'taken by {training["name"]} as {training["as"]}{through}: {part} '
-            f'({training["state"]}, seed {training["seed"]})'
-        )
+            part = 'held out' if first['is_held_out'] else 'trained on'
+        through = f' through FramesData<{first["shard"]}>' if first['shard'] != told['shard'] else ''
+        through = through if n == 1 else f' to {taken[-1]["as"]}, {n} shards'
+        yield f'taken by {first["name"]} as {first["as"]}{through}: {part} ({first["state"]}, seed {first["seed"]})'
+
+
+def _labels_in_words(labels: list[dict[str, Any]]) -> Iterator[str]:
+    for label in labels[:_MOST_LABELS]:
+        if 'cause' in label:
+            yield f'dropped by {label["name"]}: {label["cause"]}'
+        elif 'index' in label:
+            yield f'labelled by {label["name"]}: frame {label["index"]} of FramesData<{label["shard"]}>'
+        else:
+            dropped = f', {label["n_dropped"]} dropped' if label['n_dropped'] else ''
+            yield f'labelled by {label["name"]}: FramesData<{label["shard"]}>, {label["n_frames"]} frames{dropped}'
+    if len(labels) > _MOST_LABELS:
+        n = sum(label.get('n_frames', 0) for label in labels)
+        yield f'… and {len(labels) - _MOST_LABELS} more batches, {n} labelled frames in all; --json has them'
 
 
 def _step_in_words(step: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -39,16 +38,55 @@ def frame_keys(frames: Frames) -> list[bytes]:
 
 
 def find_duplicates(frames: Frames) -> list[list[int]]:
-    """Groups of frames that are the same structure, by `frame_keys`."""
-    groups: dict[bytes, list[int]] = {}
-    for index, key in enumerate(frame_keys(frames)):
-        groups.setdefault(key, []).append(index)
-    return [group for group in groups.values() if len(group) > 1]
+    """Groups of frames that are the same structure: elements in their order, and cell and positions within 0.0001 Å.
+
+    Labels are not looked at. Images of an atom in other cells count as other positions. Numbers are compared, not
+    rounded: those of an OUTCAR and of the vasprun.xml of the same step lie on two sides of a half too often.
+    """
+    by_types: dict[bytes, list[int]] = {}
+    offsets = frames.offsets
+    types = np.ascontiguousarray(frames.types, dtype=np.int32)
+    for index in range(len(frames)):
+        by_types.setdefault(types[offsets[index] : offsets[index + 1]].tobytes(), []).append(index)
+    groups: list[list[int]] = []
+    for found in by_types.values():
+        if len(found) > 1:
+            n_atoms = int(frames.counts[found[0]])
+            atoms = offsets[found][:, None] + np.arange(n_atoms)
+            positions = frames.positions[atoms].reshape(len(found), -1)
+            cells = frames.cells[found].reshape(len(found), 9)
+            groups += [[found[place] for place in group] for group in _same_rows(np.hstack([cells, positions]))]
+    return sorted(groups)
 
 
-def _formula(frames: Frames, index: int) -> str:
-    counts = Counter(frames.symbols(index))
-    return ''.join(f'{symbol}{counts[symbol]}' for symbol in sorted(counts))
+def _same_rows(rows: NDArray) -> list[list[int]]:
+    """Groups of rows whose numbers all agree with those of the first one within `SAME_WITHIN_A`."""
+    # rows that agree do so in any weighted sum, within the sum of the weights: only neighbours in it are compared
+    weights = np.random.default_rng(0).normal(size=rows.shape[1])
+    keys = rows.astype(float) @ weights
+    window = SAME_WITHIN_A * float(np.abs(weights).sum())
+    groups: list[list[int]] = []
+    begun: list[list[int]] = []
+    for row in np.argsort(keys, kind='stable').tolist():
+        begun = [group for group in begun if keys[row] - keys[group[0]] <= window]
+        for group in begun:
+            if np.abs(rows[row] - rows[group[0]]).max() <= SAME_WITHIN_A:
+                group.append(row)
+                break
+        else:
+            begun.append([row])
+            groups.append(begun[-1])
+    return [sorted(group) for group in groups if len(group) > 1]
+
+
+def _formulas(frames: Frames) -> dict[str, list[int]]:
+    """The frames of each composition."""
+    numbers = np.zeros((len(frames), len(frames.elements)), dtype=np.int64)
+    np.add.at(numbers, (np.repeat(np.arange(len(frames)), frames.counts), frames.types), 1)
+    found, which = np.unique(numbers, axis=0, return_inverse=True)
+    symbols = sorted(range(len(frames.elements)), key=frames.elements.__getitem__)
+    names = [''.join(f'{frames.elements[i]}{row[i]}' for i in symbols if row[i]) for row in found.tolist()]
+    return {name: np.flatnonzero(which.ravel() == number).tolist() for number, name in enumerate(names)}
 
 
 def _range(values: NDArray) -> dict[str, float]:
@@ -91,9 +129,7 @@ def frame_facts(frames: Frames) -> dict[str, Any]:
         return facts
     starts = frames.offsets[:-1]
     facts['volume_A3_per_atom'] = _range(frames.volumes / frames.counts)
-    formulas: dict[str, list[int]] = {}
-    for index in range(n_frames):
-        formulas.setdefault(_formula(frames, index), []).append(index)
+    formulas = _formulas(frames)
     facts['compositions'] = {formula: {'n_frames': len(found)} for formula, found in sorted(formulas.items())}
     if frames.energies is not None:
         energies = frames.energies.astype(float) / frames.counts

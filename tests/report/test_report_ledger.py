@@ -166,3 +166,73 @@ def test_nodes_grow_with_batches_not_with_frames(aiida_profile_clean):
             label(FramesData(many(n_frames)).store(), range(n_frames))
         counts.append(QueryBuilder().append(Node).count() - before)
     assert counts[0] == counts[1]
+
+
+def test_frames_lead_forward_to_their_labels(ledger):
+    """A frame without labels says who labelled it, or dropped it, and which training took it, batch by batch."""
+    given, jobs, shards, trainings = ledger
+    give(jobs[1], summary=Dict({'dropped': [{'index': 2, 'cause': 'not self-consistent'}]}))
+    told = trace_frames(given, 5)
+    assert [(label['pk'], label['shard'], label['index']) for label in told['labels']] == [
+        (jobs[1].pk, shards[1].pk, 1)
+    ]
+    assert [(taken['pk'], taken['index']) for taken in told['trainings']] == [(trainings[1].pk, 1)]
+    (dropped,) = trace_frames(given, 6)['labels']
+    assert (dropped['pk'], dropped['cause']) == (jobs[1].pk, 'not self-consistent')
+    words = list(trace_in_words(trace_frames(given, 6)))
+    assert f'dropped by GpawCalculation<{jobs[1].pk}>: not self-consistent' in words
+    assert 'no training took it' in words
+    whole = trace_frames(given)
+    assert [(label['n_frames'], label['n_dropped']) for label in whole['labels']] == [(3, 0), (3, 1)]
+    assert [taken['pk'] for taken in whole['trainings']] == [training.pk for training in trainings]
+    assert sum(taken['n_trained_on'] + taken['n_held_out'] for taken in whole['trainings']) == 6
+
+
+def test_a_training_on_many_batches_is_told_once(ledger):
+    given, _, shards, _ = ledger
+    settings = Dict(DpTrainSettings(seed=3, n_steps=10).model_dump(mode='json'))
+    inputs = {'frames__b000': shards[0], 'frames__b001': shards[1], 'settings': settings}
+    job = process(CalcJobNode, 'DpTrainCalculation', 'liheal.dp_train', inputs=inputs)
+    (line,) = [line for line in trace_in_words(trace_frames(given)) if f'DpTrainCalculation<{job.pk}>' in line]
+    assert 'as b000 to b001, 2 shards: ' in line
+
+
+def test_frames_found_in_md_lead_back_to_their_run(aiida_profile_clean):
+    """From the label through the choice of candidates and the run that found the frame to where the run began."""
+    localhost()
+    starts = FramesData(many(2)).store()
+    runs = {'kind': 'explore', 'runs': [{'structure': 1}, {'structure': 0}]}
+    explored = process(
+        CalcJobNode, 'LammpsCalculation', 'liheal.lammps', inputs={'structures': starts, 'settings': Dict(runs)}
+    )
+    found = many(4)
+    found.extra.update(run=np.array([0, 0, 1, 1]), step=np.array([10, 20, 10, 30]), max_devi_f=np.full(4, 0.1))
+    candidates = FramesData(found)
+    give(explored, candidates=candidates)
+    chosen = process(CalcFunctionNode, 'select_frames', 'select_frames', inputs={'candidates_bulk': candidates})
+    given = FramesData(found.select([1, 2]))
+    give(chosen, candidates__bulk=given)
+    _, shard = label(given, [1, 0])
+    steps = trace_frames(shard, 0)['origin']
+    assert [step['index'] for step in steps] == [0, 1, 2, 0]
+    assert [step['shard'] for step in steps] == [shard.pk, given.pk, candidates.pk, starts.pk]
+    assert steps[2]['process']['pk'] == explored.pk
+    assert steps[2]['found']['step'] == 10
+    assert not steps[1]['is_labelled']
+
+
+def test_frames_of_two_files_that_trainings_took(aiida_profile_clean):
+    """Imported frames lead to their file, and from there to no job but to the trainings."""
+    frames = labelled(many(4))
+    frames.extra.update(source_file=np.array([0, 0, 1, 1]), source_index=np.array([4, 5, 0, 7]))
+    sources = [
+        {'file': name, 'format': 'outcar', 'sha256': name * 8, 'n_frames': 2} for name in ('a/OUTCAR', 'b/OUTCAR')
+    ]
+    shard = FramesData(frames, sources=sources).store()
+    training = train(shard)
+    told = trace_frames(shard, 3)
+    assert told['origin'][0]['imported'] | {'description': ''} == {
+        'description': '', 'file': 'b/OUTCAR', 'format': 'outcar', 'sha256': 'b/OUTCAR' * 8, 'index': 7,
+    }  # fmt: skip
+    assert [taken['pk'] for taken in told['trainings']] == [training.pk]
+    assert told['labels'] == []

@@ -14,6 +14,7 @@ import pytest
 from vasp_text import make_run, outcar, vasprun
 
 from aiida_liheal.structures.formats import write_deepmd_hdf5, write_deepmd_mixed, write_deepmd_npy, write_extxyz
+from aiida_liheal.structures.frame_facts import find_duplicates
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.imports import printable, read_frames
 
@@ -328,3 +329,15 @@ def test_a_folder_that_cannot_be_looked_into(tree, monkeypatch):
     monkeypatch.setattr(os, 'scandir', refuse)
     with pytest.raises(ValueError, match=r'deep: it cannot be read: Permission denied'):
         read_frames(tree)
+
+
+def test_the_same_run_from_two_kinds_of_files(tmp_path):
+    """Duplicates across files are found, though their digits differ, and none where there are none."""
+    run = make_run(n_steps=5, n_electronic=(4,) * 5)
+    others = {'a/OUTCAR': outcar(run), 'b/vasprun.xml': vasprun(run), 'c/OUTCAR': outcar(make_run(seed=8))}
+    for name, text in others.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    frames = read_frames(tmp_path).shards[0].frames
+    assert not np.array_equal(frames.positions[:15], frames.positions[15:30])
+    assert find_duplicates(frames) == [[number, number + 5] for number in range(5)]
