@@ -362,6 +362,8 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         self.ctx.parents = {}
         self.ctx.n_jobs = dict.fromkeys(self.ctx.left, 0)
         self.ctx.ended = {}
+        self.ctx.last = {}
+        self.ctx.interrupted = {}
 
     def has_batches_left(self) -> bool:
         """Whether batches are still to be labelled."""
@@ -392,9 +394,14 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             if job.exit_status == interrupted and self.ctx.n_jobs[name] < self.inputs.max_iterations.value:
                 self.report(f'{name}: {job.exit_message}; submitting the rest again')
                 self.ctx.parents[name] = job.outputs.remote_folder
+                self.ctx.interrupted[name] = job
                 self.ctx.left.append(name)
             else:
-                self.ctx.ended[name] = job
+                self.ctx.last[name] = job
+                # a job that failed before it was where the one before it ended does not take away what that finished
+                tried = (job, self.ctx.interrupted.get(name, job))
+                made = [each.outputs.summary['n_made'] if 'summary' in each.outputs else -1 for each in tried]
+                self.ctx.ended[name] = tried[0] if made[0] >= made[1] else tried[1]
 
     def has_frames_to_try_alone(self) -> bool:
         """Whether batches dropped frames, and the engine has a way to try them alone."""
@@ -459,7 +466,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             self.out('summary', node)
         known = self.engine.job.exit_codes
         told = (0, known.ERROR_INTERRUPTED.status, known.ERROR_NOTHING_CONVERGED.status)
-        failed = {name: job for name, job in sorted(self.ctx.ended.items()) if job.exit_status not in told}
+        failed = {name: job for name, job in sorted(self.ctx.last.items()) if job.exit_status not in told}
         if failed:
             causes = '; '.join(
                 f'{name}<{job.pk}>: {job.exit_message or job.process_state.value}' for name, job in failed.items()

@@ -173,6 +173,7 @@ def test_results(python_code, three_frames, ended_job, jobs, expected):
     process = instantiate_process(get_manager().get_runner(), builder)
     process.setup()
     process.ctx.ended = {f'b{number:03d}': ended_job(*job) for number, job in enumerate(jobs)}
+    process.ctx.last = process.ctx.ended
     process.ctx.shards = dict.fromkeys(process.ctx.ended)
     code = process.results()
     assert (code.status if code else 0) == (CODES[expected].status if expected else 0)
@@ -205,6 +206,15 @@ def test_interrupted_batches_are_submitted_again_until_the_limit(python_code, th
     process.inspect_batches()
     assert not process.has_batches_left()
     assert process.ctx.ended['b000'].uuid == job.uuid
+    # a last job that comes to nothing: the batch has failed, and what the first one finished is kept
+    lost = ended_job(302, 3, 0, 3)
+    process.ctx.jobs = {'b000': lost}
+    process.inspect_batches()
+    assert process.ctx.ended['b000'].uuid == job.uuid
+    code = process.results()
+    assert code.status == CODES['ERROR_BATCH_FAILED'].status
+    assert f'b000<{lost.pk}>' in code.message
+    assert process.outputs['summary']['n_made'] == 1
 
 
 def test_nodes_and_database_grow_with_batches_not_with_frames(aiida_localhost):
