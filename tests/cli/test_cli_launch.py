@@ -203,12 +203,14 @@ def test_restart_takes_the_folders_of_the_earlier_run(invoke, codes, potential, 
         (tmp_path / str(number) / 'run_000' / 'in.lmp').touch()
         give(job, remote_folder=RemoteData(computer=computer, remote_path=str(tmp_path / str(number))))
         folders.append(str(tmp_path / str(number) / 'run_000'))
+    give(root, flags=Dict({'run_000': [{'limit': 'max_temperature_K', 'step': 300}]}).store())
     root.seal()
 
     before = n_nodes()
     status, output = invoke('launch', 'heal', '--restart', root.pk, '--dry-run')
     assert status == 0, output
     assert rows(output)['goes on from'].startswith('2 ')
+    assert 'went beyond limits that only flag it' in output
     assert n_nodes() == before
 
     taken = {}
