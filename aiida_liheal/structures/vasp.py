@@ -248,6 +248,8 @@ def _read_outcar(lines: Iterator[str]) -> Reading:
             learned = True
         elif 'hard stop encountered' in line:
             step.problem = 'its electrons were stopped before they converged (hard stop)'
+        elif 'EDIFF was not reached' in line:
+            step.problem = 'its electrons did not converge (EDIFF was not reached)'
         elif 'FORCE on cell =-STRESS' in line and 'ML FORCE' not in line:
             step.kilobar = _stress(lines)
         elif 'VOLUME and BASIS' in line:
@@ -312,6 +314,10 @@ def _finished(step: _Step, line: str, symbols: Sequence[str], header: _Header) -
     return _frame(symbols, step.cell, table[:, :3], float(found[1]), table[:, 3:], step.kilobar)
 
 
+#: Codes of the XML parser that say no more than that a file ends too early: no element, an unclosed token.
+_CUT_OFF = (3, 5)
+
+
 def read_vasprun(path: str | Path) -> Reading:
     """All ionic steps of a vasprun.xml (also packed: .gz, .bz2, .xz) that have converged electrons, energy and forces.
 
@@ -365,6 +371,8 @@ def _read_vasprun(handle: IO[bytes]) -> Reading:
             raise ValueError(f'it cannot be read as XML: {error}') from error
         if is_open:
             left_out.append(LeftOut(index, 'the file ends within it'))
+        if isinstance(error, ElementTree.ParseError) and error.code not in _CUT_OFF:
+            left_out.append(LeftOut(None, f'it is damaged, what comes after that was not read: {error}'))
     if n_learned:
         left_out.append(LeftOut(None, f'{n_learned} steps: {_MACHINE_LEARNED}'))
     if not parts and not left_out:

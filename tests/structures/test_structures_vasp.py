@@ -155,6 +155,11 @@ FAULTS = {
     'forces do not fit': (row(0, 1)[-15:-1], '*' * 14, r'do not fit their columns \(\*\*\*\*\)'),
     'no forces': ('TOTAL-FORCE (eV/Angst)', '', 'it has no forces'),
     'energy does not fit': ('free  energy   TOTEN  =', 'free  energy   TOTEN  = *******', 'its energy cannot be read'),
+    'EDIFF': (
+        'aborting loop because EDIFF is reached',
+        'aborting loop EDIFF was not reached (unconverged)',
+        r'EDIFF was not reached',
+    ),
     'hard stop': ('aborting loop because EDIFF is reached', 'hard stop encountered!  aborting job', 'hard stop'),
 }
 
@@ -316,3 +321,46 @@ def test_turning_keeps_what_is_physical():
     assert np.allclose(cells[0] @ virials[0] @ cells[0].T, new[0][0] @ new[3][0] @ new[0][0].T)
     assert np.array_equal(cells[1], new[0][1])
     assert np.array_equal(positions[3:], new[1][3:])
+
+
+def test_as_dpdata_reads_what_else_runs_write(tmp_path):
+    """Magnetization, a thermostat, an enthalpy, lines of Windows, selective dynamics: the labels are the same."""
+    run = make_run()
+    spin = (
+        '  number of electron  3.0000000 magnetization  1.0000000\n magnetization (x)\n    1   0.5   0.0   0.0   0.5\n'
+    )
+    enthalpy = '  enthalpy is  TOTEN    =       -14.00000000 eV   P V=        0.70000000\n\n'
+    thermostat = '% ion-electron   TOTEN  =       -15.000000  see above\n  kinetic energy EKIN   =         0.100000\n'
+    text = outcar(run)
+    variants = [
+        text.replace('  FREE ENERGIE OF', spin + '  FREE ENERGIE OF'),
+        text.replace('  energy  without', enthalpy + '  energy  without'),
+        text.replace(' General timing', thermostat + ' General timing'),
+        text.replace('\n', '\r\n'),
+    ]
+    rows = '<varray name="selective">' + '<v type="logical"> T  T  F </v>' * 3 + '</varray></structure>'
+    xml = vasprun(run)
+    variants += [xml.replace('</structure>', rows), xml.replace('\n', '\r\n')]
+    for number, variant in enumerate(variants):
+        is_xml = variant.startswith('<?xml')
+        assert variant not in (text, xml)
+        path = tmp_path / f'file{number}'
+        path.write_text(variant, newline='')
+        frames = (read_vasprun if is_xml else read_outcar)(path).frames
+        data = dpdata.LabeledSystem(str(path), fmt='vasp/xml' if is_xml else 'vasp/outcar').data
+        assert frames.energies.tolist() == data['energies'].tolist() == run.free.tolist()
+        assert np.allclose(frames.forces, data['forces'].reshape(-1, 3), rtol=0, atol=1e-12)
+        assert np.allclose(frames.virials, data['virials'], rtol=1e-12, atol=1e-12)
+
+
+def test_xml_that_ends_early_or_goes_on(tmp_path):
+    """What is whole is kept without its end; what follows the end is told."""
+    path = tmp_path / 'vasprun.xml'
+    text = vasprun(make_run())
+    path.write_text(text.replace('</modeling>', ''))
+    reading = read_vasprun(path)
+    assert (len(reading), reading.left_out) == (3, ())
+    path.write_text(text + text)
+    reading = read_vasprun(path)
+    assert len(reading) == 3
+    assert 'it is damaged' in reading.left_out[0].cause
