@@ -335,6 +335,10 @@ def export(node: str, path: Path, kind: str | None) -> None:
     is_partly = frames.pbc.any(axis=1) & ~frames.pbc.all(axis=1)
     if kind.startswith('deepmd') and is_partly.any():
         echo.echo_warning(f'{int(is_partly.sum())} frames are periodic in part; {kind} holds them as periodic')
+    left = [name for name in sorted(frames.extra) if name not in ('source_file', 'source_index')]
+    left += ['velocities'] if frames.velocities is not None and kind.startswith('deepmd') else []
+    if left:
+        echo.echo_warning(f'{kind} holds structures and labels: {", ".join(left)} of these frames are not in it')
 
 
 @data.command('trace')

@@ -74,7 +74,8 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
             content = read_frames(path, kind, symbols)
         except (ValueError, OSError) as error:
             fail(str(error))
-        name = printable(path)
+        # `.` says nothing about where frames are from
+        name = printable(path if path.name not in ('', '..') else path.resolve().name)
         if not content.n_frames:
             causes = '; '.join(_left_out_in_words(content)) or 'no file there holds frames'
             fail(f'{name}: nothing to import: {causes}')
@@ -90,6 +91,8 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
             store(node, what)
         for note in content.notes[:_MOST_LINES]:
             echo.echo_warning(note)
+        if len(content.notes) > _MOST_LINES:
+            echo.echo_warning(f'… and {len(content.notes) - _MOST_LINES} more notes of this kind')
         if content.left_out:
             echo.echo_warning(f'{name}: {content.n_left_out} left out, {content.n_frames} taken')
             totals: Counter[str] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -268,3 +269,25 @@ def test_a_slab_in_a_format_that_knows_none(invoke, tmp_path, li_frames):
     status, output = invoke('data', 'export', shard.pk, tmp_path / 'out')
     assert status == 0
     assert '2 frames are periodic in part' in output
+
+
+def test_what_a_format_does_not_hold_is_said(invoke, tmp_path, li_frames):
+    """Velocities and numbers of single frames do not vanish without a word."""
+    frames = labelled(li_frames)
+    frames = replace(frames, velocities=np.ones_like(frames.positions), extra={'max_devi_f': np.array([0.1, 0.2])})
+    shard = FramesData(frames).store()
+    for path, said in (('out', 'max_devi_f, velocities of these'), ('out.xyz', 'max_devi_f of these')):
+        status, output = invoke('data', 'export', shard.pk, tmp_path / path)
+        assert status == 0
+        assert said in output
+
+
+def test_import_of_the_folder_one_is_in(invoke, runs, monkeypatch):
+    """The description names the folder; importing it by its name finds the same shard."""
+    monkeypatch.chdir(runs)
+    status, output = invoke('data', 'import', 'frames', '.')
+    assert status == 0, output
+    (shard,) = shards()
+    assert shard.description == f'imported from {runs.name}'
+    status, output = invoke('data', 'import', 'frames', runs)
+    assert 'is there already' in output
