@@ -132,7 +132,12 @@ class BatchCalculation(CalcJob):
         return self.SETTINGS.read(self.inputs.settings.get_dict())
 
     def make_calcinfo(self, folder: Folder) -> CalcInfo:
-        """Write the runner; bring what an interrupted job finished, and take back how the runner ended."""
+        """Write the runner; bring what an interrupted job finished, and take back how the runner ended.
+
+        A status is there from the beginning: of a job that was killed before its runner began it says so.
+        """
+        with folder.open(self.STATUS, 'w', encoding='utf-8') as handle:
+            json.dump({'has_begun': False, 'error': None, 'stopped_by': None, 'wall_s': 0.0, 'frames': []}, handle)
         with folder.open(self.RUNNER, 'wb') as handle:
             handle.write((files('aiida_liheal.runners') / self.RUNNER).read_bytes())
         calcinfo = CalcInfo()
@@ -140,6 +145,7 @@ class BatchCalculation(CalcJob):
             parent = self.inputs.parent_folder
             calcinfo.remote_copy_list = [(parent.computer.uuid, f'{parent.get_remote_path()}/{self.KEPT}', '.')]
         calcinfo.retrieve_list = [self.STATUS, 'label.out', 'label.err']
+        calcinfo.provenance_exclude_list = [self.STATUS]
         return calcinfo
 
 
@@ -148,6 +154,13 @@ class PythonBatchCalculation(BatchCalculation):
 
     #: The labels that the runner leaves.
     LABELS = 'labels.npz'
+
+    @classmethod
+    def explain_inputs(cls, inputs: Any, port: Any) -> str | None:
+        """What is wrong with the inputs of the job; None if nothing is."""
+        if inputs.get('metadata', {}).get('options', {}).get('withmpi'):
+            return 'withmpi is True; allowed is False: mpirun would start the whole batch once for each rank'
+        return super().explain_inputs(inputs, port)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the frames, the settings, what the job is allowed, and the runner."""
@@ -170,5 +183,5 @@ class PythonBatchCalculation(BatchCalculation):
         calcinfo.codes_info = [codeinfo]
         calcinfo.retrieve_temporary_list = [self.LABELS]
         # the frames are a node of their own
-        calcinfo.provenance_exclude_list = ['frames.npz']
+        calcinfo.provenance_exclude_list += ['frames.npz']
         return calcinfo

@@ -17,7 +17,7 @@ from aiida_liheal.data.frames import FramesData
 from aiida_liheal.engines.batch import BatchCalculation, PythonBatchCalculation
 from aiida_liheal.parsers.common import read_text
 from aiida_liheal.structures.frames import Frames
-from aiida_liheal.structures.labels import label_frames, summarise_batch
+from aiida_liheal.structures.labels import label_frames, labels_to_arrays, summarise_batch
 
 __all__ = ('BatchParser', 'PythonBatchParser')
 
@@ -52,8 +52,14 @@ class BatchParser(Parser):
         try:
             status = json.loads(read_text(self.retrieved, name))
             error, stopped_by, wall_s = status['error'], status.get('stopped_by'), status['wall_s']
-            name = 'labels'
-            labels, records, versions = self.read_labels(Path(kwargs['retrieved_temporary_folder']), frames, status)
+            if status.get('has_begun', True):
+                name = 'labels'
+                labels, records, versions = self.read_labels(Path(kwargs['retrieved_temporary_folder']), frames, status)
+            elif self._last_words():
+                raise ValueError('the runner did not begin')
+            else:
+                # killed before it began: what lies there is of another job
+                labels, records, versions = labels_to_arrays({}), [], {}
             labelled = label_frames(frames, labels, records)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as problem:
             said = self._last_words() if name == BatchCalculation.STATUS else ''

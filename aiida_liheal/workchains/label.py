@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, if_, while_
-from aiida.orm import Code, Dict, Float, Int, Str
+from aiida.orm import CalcJobNode, Code, Dict, Float, Int, Str
 
 from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.data.frames import FramesData
@@ -22,6 +22,11 @@ __all__ = ('LabelWorkChain', 'leave_out', 'split_frames', 'summarise_labels')
 def allowed_number(share: float, n_given: int) -> int:
     """How many of `n_given` frames may be dropped: the share rounded up, so that a small batch may lose one."""
     return math.ceil(share * n_given - 1e-9)
+
+
+def n_tried(job: CalcJobNode) -> int:
+    """How many frames of its batch a job and those before it have tried; -1 if it left no summary."""
+    return job.outputs.summary['n_made'] + job.outputs.summary['n_dropped'] if 'summary' in job.outputs else -1
 
 
 @calcfunction
@@ -363,7 +368,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         self.ctx.n_jobs = dict.fromkeys(self.ctx.left, 0)
         self.ctx.ended = {}
         self.ctx.last = {}
-        self.ctx.interrupted = {}
+        self.ctx.best = {}
 
     def has_batches_left(self) -> bool:
         """Whether batches are still to be labelled."""
@@ -391,17 +396,17 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         interrupted = self.engine.job.exit_codes.ERROR_INTERRUPTED.status
         for name in self.ctx.running:
             job = self.ctx.jobs[name]
+            self.ctx.last[name] = job
+            # a job that ended before it was where the one before it had been does not take away what that one did
+            if name not in self.ctx.best or n_tried(job) >= n_tried(self.ctx.best[name]):
+                self.ctx.best[name] = job
             if job.exit_status == interrupted and self.ctx.n_jobs[name] < self.inputs.max_iterations.value:
                 self.report(f'{name}: {job.exit_message}; submitting the rest again')
-                self.ctx.parents[name] = job.outputs.remote_folder
-                self.ctx.interrupted[name] = job
+                if n_tried(self.ctx.best[name]):
+                    self.ctx.parents[name] = self.ctx.best[name].outputs.remote_folder
                 self.ctx.left.append(name)
             else:
-                self.ctx.last[name] = job
-                # a job that failed before it was where the one before it ended does not take away what that finished
-                tried = (job, self.ctx.interrupted.get(name, job))
-                made = [each.outputs.summary['n_made'] if 'summary' in each.outputs else -1 for each in tried]
-                self.ctx.ended[name] = tried[0] if made[0] >= made[1] else tried[1]
+                self.ctx.ended[name] = self.ctx.best[name]
 
     def has_frames_to_try_alone(self) -> bool:
         """Whether batches dropped frames, and the engine has a way to try them alone."""

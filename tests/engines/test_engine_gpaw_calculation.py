@@ -135,14 +135,27 @@ def test_files_of_the_job(builder, tmp_path):
     """The job gets the frames, all settings with their defaults, and the runner; and no shell text from the user."""
     folder = SandboxFolder(tmp_path)
     calcinfo = instantiate_process(get_manager().get_runner(), builder).prepare_for_submission(folder)
-    assert sorted(folder.get_content_list()) == ['frames.npz', 'gpaw_label.py', 'job.json', 'settings.json']
+    assert sorted(folder.get_content_list()) == [
+        'frames.npz',
+        'gpaw_label.py',
+        'job.json',
+        'settings.json',
+        'status.json',
+    ]
     with folder.open('settings.json') as handle:
         assert json.load(handle) == GpawSettings(**COARSE).model_dump()
     with folder.open('frames.npz', 'rb') as handle:
         written = Frames.load(handle)
     assert np.array_equal(written.positions, builder.frames.get_frames().positions)
     assert calcinfo.codes_info[0].cmdline_params == ['gpaw_label.py']
-    assert calcinfo.provenance_exclude_list == ['frames.npz']
+    assert calcinfo.provenance_exclude_list == ['status.json', 'frames.npz']
+
+
+def test_mpirun_is_refused(builder):
+    """It would start the batch several times in one folder."""
+    builder.metadata.options.withmpi = True
+    with pytest.raises((InputValidationError, ValueError), match='withmpi is True'):
+        run_get_node(builder)
 
 
 def test_runner_without_gpaw_says_so(tmp_path, li_frames):

@@ -108,6 +108,24 @@ def test_gpaw_missing(parse):
     assert 'cannot import gpaw' in process.exit_message
 
 
+@pytest.mark.parametrize('said', ['', 'python3: command not found\n'])
+def test_killed_before_it_began(parse, copied, said):
+    """It is interrupted, not failed, and nothing of another job is taken for its own; unless something was said."""
+    folder = copied('whole')
+    content = {'has_begun': False, 'error': None, 'stopped_by': None, 'wall_s': 0.0, 'frames': []}
+    (folder / 'status.json').write_text(json.dumps(content))
+    (folder / 'label.err').write_text(said)
+    outputs, process = parse(folder)
+    assert 'frames' not in outputs
+    if said:
+        assert process.exit_status == CODES.ERROR_NO_OUTPUT.status
+        assert said.strip() in process.exit_message
+    else:
+        assert process.exit_status == CODES.ERROR_INTERRUPTED.status
+        assert 'after 0 of 3 frames (it was killed)' in process.exit_message
+        assert outputs['summary'].get_dict()['n_not_tried'] == 3
+
+
 def test_truncated_status(parse, copied):
     """A status that is no JSON gives an exit code with the last line of standard error, and no outputs."""
     folder = copied('whole')

@@ -192,6 +192,12 @@ def test_interrupted_batches_are_submitted_again_until_the_limit(python_code, th
     builder = LabelWorkChain.get_builder_from_protocol(python_code, three_frames, overrides={'max_iterations': 2})
     process = instantiate_process(get_manager().get_runner(), builder)
     process.setup()
+    # killed before it began: there is nothing in its folder to go on from
+    process.ctx.running, process.ctx.left = ['b000'], []
+    process.ctx.jobs, process.ctx.n_jobs = {'b000': ended_job(400, 3, 0, 3)}, {'b000': 1}
+    process.inspect_batches()
+    assert process.ctx.left == ['b000']
+    assert process.ctx.parents == {}
     job = ended_job(400, 3, 1, 2)
     remote = RemoteData(computer=job.computer, remote_path='/tmp/somewhere')  # noqa: S108  (never opened)
     remote.base.links.add_incoming(job, link_type=LinkType.CREATE, link_label='remote_folder')

@@ -35,7 +35,8 @@ class GpawSettings(PlaneWaveSettings):
         ge=1,
         le=4096,
         description='Frames computed side by side; the cores available if null. Each is one process with one thread: '
-        'with many frames to label, that uses cores better than several ranks or threads for one frame.',
+        'with many frames to label, that uses cores better than several ranks or threads for one frame. The job gets '
+        'its cores by the option resources.num_cores_per_mpiproc.',
     )
 
 

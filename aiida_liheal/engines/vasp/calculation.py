@@ -150,7 +150,7 @@ class VaspBatchCalculation(BatchCalculation):
         calcinfo.append_text = f'{escape_for_bash(settings.python)} {self.RUNNER} > label.out 2> label.err'
         calcinfo.retrieve_temporary_list = [self.KEPT]
         # the frames are a node of their own, and the potentials are licensed
-        calcinfo.provenance_exclude_list = ['batch.json', *(f'POTCAR.{symbol}' for symbol in symbols)]
+        calcinfo.provenance_exclude_list += ['batch.json', *(f'POTCAR.{symbol}' for symbol in symbols)]
         return calcinfo
 
     def _command(self, settings: VaspSettings) -> list[str]:
