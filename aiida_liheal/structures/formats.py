@@ -203,14 +203,16 @@ def _join_sets(
     take: Callable[[str, str], NDArray | None],
     sets: Mapping[str, set[str]],
     types: NDArray,
-    names: Sequence[str] | None,
+    named: Sequence[str] | None,
+    elements: Sequence[str] | None,
     is_periodic: bool,
 ) -> Reading:
     """The frames of a DeePMD-kit system, mixed or not, whose arrays `take(set, name)` gives; `sets` has their names.
 
-    Elements of the type map that no atom has are left out. Raises ValueError, with the array, if one is missing or does
-    not fit.
+    `named` are the elements of its type map, `elements` those that are given for a system without one. Those that no
+    atom has are left out. Raises ValueError, with the array, if one is missing or does not fit.
     """
+    names = elements if named is None else named
     if names is None:
         n_types = len(np.unique(types))
         raise ValueError(
@@ -260,6 +262,8 @@ def _join_sets(
         notes.append(
             f'{", ".join(lacking)} of {len(sets)} sets has no virial.npy; the virials of the others are left out'
         )
+    if named is not None and elements is not None and list(named) != list(elements):
+        notes.append(f'its type_map.raw says {", ".join(named)}: the elements that were given are not used')
     further = sorted({name for given in sets.values() for name in given} - _SYSTEM_ARRAYS)
     if further:
         notes.append(f'not taken beside structure and labels: {", ".join(f"{name}.npy" for name in further)}')
@@ -316,11 +320,13 @@ def read_deepmd_system(folder: str | Path, elements: Sequence[str] | None = None
     if not (folder / 'type.raw').is_file() or not sets:
         raise ValueError(f'{folder} is no DeePMD-kit npy system: it needs type.raw and set.000, set.001, …')
     is_periodic = not (folder / 'nopbc').exists()
-    named = folder / 'type_map.raw'
+    type_map = folder / 'type_map.raw'
     try:
         types = np.loadtxt(folder / 'type.raw', dtype=np.int64, ndmin=1)
-        names = named.read_text(encoding='utf-8').split() if named.is_file() else elements
-        return _join_sets(lambda name, key: _take_npy(folder / name / f'{key}.npy'), sets, types, names, is_periodic)
+        named = type_map.read_text(encoding='utf-8').split() if type_map.is_file() else None
+        return _join_sets(
+            lambda name, key: _take_npy(folder / name / f'{key}.npy'), sets, types, named, elements, is_periodic
+        )
     except ValueError as error:
         raise ValueError(f'{folder}: {error}') from error
 
@@ -347,12 +353,13 @@ def read_deepmd_hdf5(path: str | Path, elements: Sequence[str] | None = None) ->
         if not sets:
             raise ValueError('it has no set.000')
         types, given = take(group, 'type.raw'), take(group, 'type_map.raw')
-        names = elements if given is None else [str(n, 'utf-8') if isinstance(n, bytes) else str(n) for n in given]
+        named = None if given is None else [str(n, 'utf-8') if isinstance(n, bytes) else str(n) for n in given]
         return _join_sets(
             lambda name, key: take(group[name], f'{key}.npy'),
             sets,
             np.asarray(types, dtype=np.int64).ravel(),
-            names,
+            named,
+            elements,
             'nopbc' not in group,
         )
 

@@ -141,6 +141,12 @@ def test_a_system_without_elements(tmp_path):
         read_frames(tmp_path / 'data')
     (shard,) = read_frames(tmp_path / 'data', elements=('Na',)).shards
     assert shard.frames.elements == ('Na',)
+    write_deepmd_hdf5(labelled(2), tmp_path / 'data' / 'named.h5')
+    found = read_frames(tmp_path / 'data', elements=('Na',))
+    assert found.shards[0].frames.elements == ('Li', 'Na')
+    assert found.notes == [
+        'data/named.h5#/g000: its type_map.raw says Li: the elements that were given are not used',
+    ]
 
 
 def test_a_broken_data_set_is_not_taken_in_part(tmp_path):
