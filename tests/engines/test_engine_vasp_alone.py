@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 from aiida.common import LinkType
-from aiida.orm import CalcJobNode, Dict, WorkChainNode
+from aiida.engine import run_get_node
+from aiida.orm import CalcJobNode, Dict, Int, WorkChainNode
 from ase.build import bulk
 
-from aiida_liheal.engines.vasp.alone import explain_failure, labels_of
+from aiida_liheal.data.frames import FramesData
+from aiida_liheal.engines.vasp.alone import VaspAloneWorkChain, explain_failure, labels_of
 from aiida_liheal.engines.vasp.reading import RunError
 from aiida_liheal.engines.vasp.settings import VaspSettings, incar_tags
+from aiida_liheal.structures.frames import Frames
 
 SETTINGS = VaspSettings(incar={'LASPH': True})
 MISC = {
@@ -98,3 +101,16 @@ def test_labels():
 def test_what_is_no_label(change, message):
     with pytest.raises(RunError, match=message):
         labels_of({**MISC, **change}, bulk('Li', 'bcc', a=3.4, cubic=True))
+
+
+def test_options_that_jobs_refuse(vasp_code, potential_family, cells):
+    """They end it with an exit code that says what is wrong; it does not except."""
+    builder = VaspAloneWorkChain.get_builder()
+    builder.code, builder.frames = vasp_code, FramesData(Frames.from_atoms(cells(1)))
+    builder.summary = Dict({'dropped': [{'index': 0, 'cause': 'killed'}]})
+    builder.settings, builder.max_frames = Dict({'kpoint_spacing_per_A': 0.5}), Int(4)
+    builder.options = Dict({'resources': {'num_machines': 1}, 'qeue_name': 'gpu'})
+    builder.potential_family, builder.potential_mapping = potential_family, Dict({'Li': 'Li'})
+    _, node = run_get_node(builder)
+    assert node.exit_status == VaspAloneWorkChain.exit_codes.ERROR_REFUSED.status
+    assert 'qeue_name' in node.exit_message
