@@ -20,7 +20,19 @@ from pydantic_core import PydanticUndefined
 
 TARGET = Path(__file__).parent / 'reference.md'
 #: Verbs in the order of the chain; entry points that are not here follow by name.
-ORDER = ('label', 'convergence', 'train', 'explore', 'learn', 'validate', 'deposit', 'heal', 'campaign', 'md', 'quickstart')
+ORDER = (
+    'label',
+    'convergence',
+    'train',
+    'explore',
+    'learn',
+    'validate',
+    'deposit',
+    'heal',
+    'campaign',
+    'md',
+    'quickstart',
+)
 #: Options that every command has.
 COMMON_OPTIONS = ('help', 'verbosity', 'profile', 'version')
 HEAD = """<!-- Made by docs/make_reference.py: change the code, not this file. -->

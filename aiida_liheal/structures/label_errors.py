@@ -36,7 +36,7 @@ class Tolerances(Settings):
         'absolute',
         description='What energy_meV_per_atom is held against: energies as they are, or their differences between '
         'frames, in which an error that all frames share drops out. A potential that is trained on labels of one '
-        'setting sees differences only.',
+        'setting sees differences only; ask for virials as well then, whose errors do not drop out.',
     )
     force_meV_per_A: float | None = Field(
         5.0, gt=0, description='Largest error of the force on an atom, the length of the difference, in meV/Å.'
@@ -136,12 +136,18 @@ def _with_unit(key: str, value: float, table: Mapping[str, Any]) -> str:
     return f'{key} {value:g}{" " + unit if unit else ""}'
 
 
-def _errors(errors: Mapping[str, float | None]) -> str:
-    return ', '.join(
-        f'{ERRORS[key][0]} {value:.3g} {ERRORS[key][1]}'
-        for key, value in errors.items()
-        if value is not None and key in LARGEST
-    )
+def _errors(errors: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
+    """The largest errors in words; those that nothing was asked of are set apart."""
+    known = {key: value for key, value in errors.items() if value is not None and key in LARGEST}
+
+    def told(is_asked: bool) -> str:
+        return ', '.join(
+            f'{ERRORS[key][0]} {value:.3g} {ERRORS[key][1]}'
+            for key, value in known.items()
+            if (key in limits) == is_asked
+        )
+
+    return '; without a tolerance, '.join(part for part in (told(True), told(False)) if part)
 
 
 def sentences(table: Mapping[str, Any]) -> list[str]:
@@ -153,6 +159,7 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
         `table` of `liheal.convergence`.
     """
     said = []
+    limits = Tolerances.read(table['tolerances']).limits()
     for key, scan in table['scans'].items():
         told = held_text(scan)
         held = f' (with {told})' if told else ''
@@ -163,13 +170,15 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
         else:
             row = next(row for row in scan['rows'] if row['value'] == scan['smallest'])
             value = _with_unit(key, scan['smallest'], table)
-            said.append(f'Smallest within the tolerances: {value}{held}: {_errors(row["errors"])}.')
+            said.append(f'Smallest within the tolerances: {value}{held}: {_errors(row["errors"], limits)}.')
     told = table.get('together')
     if told:
         chosen = ', '.join(_with_unit(key, value, table) for key, value in told['chosen'].items())
         verdict = 'within' if told['is_within'] else 'beyond'
-        found = told['cause'] or f'{_errors(told["errors"])}: {verdict} the tolerances'
-        said.append(f'{chosen} together, against the finest of all: {found}.')
+        found = (
+            f': {told["cause"]}' if told['cause'] else f', {verdict} the tolerances: {_errors(told["errors"], limits)}'
+        )
+        said.append(f'{chosen} together, against the finest of all{found}.')
     largest = table['largest_force_eV_per_A']
     asked = table['tolerances']['force_meV_per_A']
     if largest is not None and asked is not None and 1000 * largest < 2 * asked:

@@ -108,7 +108,7 @@ def test_sentences(table):
         'is_within': False,
     }
     assert sentences(table)[2] == (
-        'cutoff_eV 300 eV together, against the finest of all: energy 1.5 meV/atom: beyond the tolerances.'
+        'cutoff_eV 300 eV together, against the finest of all, beyond the tolerances: energy 1.5 meV/atom.'
     )
 
 
