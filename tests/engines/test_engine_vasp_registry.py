@@ -90,11 +90,13 @@ def test_single_frames_replay_the_same_runs(mock_vasp, potential_family):
     builder = VaspAloneWorkChain.get_builder()
     builder.code, builder.frames = mock_vasp, given('unconverged', 'vacancy', 'no_stress')
     builder.summary = Dict({'dropped': [{'index': index, 'cause': 'its node failed'} for index in (1, 2)]})
-    builder.settings, builder.max_frames = Dict(KNOWN['settings']), Int(4)
+    builder.settings, builder.max_frames, builder.max_at_once = Dict(KNOWN['settings']), Int(4), Int(1)
     builder.options = Dict({'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1}, 'withmpi': False})
     builder.potential_family, builder.potential_mapping = potential_family, Dict({'Li': 'Li'})
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
+    first, second = sorted((c for c in node.called if c.process_label == 'VaspWorkChain'), key=lambda chain: chain.pk)
+    assert second.ctime > first.called[0].ctime, 'one after the other (max_at_once)'
     frames = outputs['frames'].get_frames()
     assert frames.extra['source_index'].tolist() == [1]
     check_labels(frames, ['vacancy'])

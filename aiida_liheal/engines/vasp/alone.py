@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from aiida.common.exceptions import EntryPointError
-from aiida.engine import ExitCode, ToContext, WorkChain, calcfunction
+from aiida.engine import ExitCode, ToContext, WorkChain, calcfunction, while_
 from aiida.orm import AbstractCode, CalcJobNode, Dict, Int, KpointsData, Str, StructureData, WorkChainNode
 from ase import Atoms
 from ase.units import GPa
@@ -182,7 +182,14 @@ class VaspAloneWorkChain(WorkChain):
             ),
             help='Most jobs that the error handlers start for a frame.',
         )
-        spec.outline(cls.submit_frames, cls.results)
+        spec.input(
+            'max_at_once',
+            valid_type=Int,
+            default=lambda: Int(20),
+            validator=lambda node, _: None if node.value > 0 else f'max_at_once is {node.value}; allowed is 1 or more',
+            help='Most frames side by side: each one takes two places of the daemon, which has 200 a worker.',
+        )
+        spec.outline(cls.prepare, while_(cls.has_frames_left)(cls.submit_frames), cls.results)
         spec.output('frames', valid_type=FramesData, required=False, help='The labelled frames.')
         spec.output('summary', valid_type=Dict, help='As that of the job, and `tried`: indices in the batch.')
         spec.exit_code(
@@ -192,20 +199,31 @@ class VaspAloneWorkChain(WorkChain):
         )
         spec.exit_code(500, 'ERROR_NOTHING_CONVERGED', message='none of the {n} frames gave labels alone either')
 
+    def prepare(self) -> None:
+        """Make the inputs of each frame."""
+        nodes = prepare_alone(self.inputs.frames, self.inputs.summary, self.inputs.settings, self.inputs.max_frames)
+        self.ctx.nodes = dict(nodes)
+        self.ctx.names = sorted(name.removesuffix('_structure') for name in nodes if name.endswith('_structure'))
+        self.ctx.left = list(self.ctx.names)
+
+    def has_frames_left(self) -> bool:
+        """Whether frames are still to be tried."""
+        return bool(self.ctx.left)
+
     def submit_frames(self) -> Any:
-        """Submit a `VaspWorkChain` for each frame, all side by side: the scheduler takes care of the rest."""
+        """Submit a `VaspWorkChain` for each frame, as many as may run side by side."""
         from aiida.plugins import WorkflowFactory
 
         settings = VaspSettings.read(self.inputs.settings.get_dict())
-        nodes = prepare_alone(self.inputs.frames, self.inputs.summary, self.inputs.settings, self.inputs.max_frames)
         tags = {name.lower(): value for name, value in incar_tags(settings).items()}
-        self.ctx.names = sorted(name.removesuffix('_structure') for name in nodes if name.endswith('_structure'))
+        n = self.inputs.max_at_once.value
+        names, self.ctx.left = self.ctx.left[:n], self.ctx.left[n:]
         awaited = {}
-        for name in self.ctx.names:
+        for name in names:
             inputs = {
                 'code': self.inputs.code,
-                'structure': nodes[f'{name}_structure'],
-                'kpoints': nodes[f'{name}_kpoints'],
+                'structure': self.ctx.nodes[f'{name}_structure'],
+                'kpoints': self.ctx.nodes[f'{name}_kpoints'],
                 'parameters': Dict({'incar': tags}),
                 'potential_family': self.inputs.potential_family,
                 'potential_mapping': self.inputs.potential_mapping,
