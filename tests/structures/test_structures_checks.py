@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from aiida_liheal.structures.bcc import bcc_bulk
 from aiida_liheal.structures.checks import check_no_overlap, shortest_distance
@@ -40,3 +42,16 @@ def test_overlap_names_atoms_distance_and_limit():
         check_no_overlap(atoms, 2.0)
     with pytest.raises(ValueError, match='its own periodic image'):
         check_no_overlap(Atoms('Li', cell=[1, 9, 9], pbc=True), 2.0)
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_as_the_list_of_neighbours_has_it(seed):
+    """Skewed cells shorter than the distance, atoms outside of them, any periodic directions."""
+    rng = np.random.default_rng(seed)
+    n_atoms = int(rng.integers(1, 8))
+    cell = rng.normal(size=(3, 3)) + np.diag(rng.uniform(2, 6, 3))
+    positions = rng.normal(size=(n_atoms, 3)) * 5
+    atoms = Atoms(f'Li{n_atoms}', positions=positions, cell=cell, pbc=rng.random(3) < 0.7)
+    distances = neighbor_list('d', atoms, 8.0)
+    shortest = shortest_distance(atoms)
+    assert min([*distances, 8.0]) == pytest.approx(min(shortest, 8.0), abs=1e-9)
