@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,7 @@ def convergence(process: str, as_json: bool, as_markdown: bool, plot: Path | Non
 
 def _show(table: dict[str, Any], node: Any) -> None:
     """The tables, what came out, and the settings to take."""
+    from aiida_liheal.engines import engine as find_engine
     from aiida_liheal.report.convergence import table_of_scan
     from aiida_liheal.structures.label_errors import held_text, sentences
 
@@ -129,7 +132,26 @@ def _show(table: dict[str, Any], node: Any) -> None:
         echo.echo(sentence)
     if 'settings' in node.outputs:
         engine = node.inputs.label.engine.value
-        chosen = {key: scan['smallest'] for key, scan in table['scans'].items()}
-        changes = ' '.join(f'-s {engine}.settings.{key}={value:g}' for key, value in chosen.items())
+        changes = ' '.join(f'-s {engine}.settings.{key}={_text(value)}' for key, value in _changes(node, engine))
         echo.echo('')
         echo.echo(f'labels by these settings: aiida-liheal launch label --engine {engine} {changes} --frames PK')
+        if further := [f'{engine}.{key}' for key in find_engine(engine).further]:
+            echo.echo(f'and as for the test: {", ".join(further)}')
+
+
+def _changes(node: Any, engine: str) -> list[tuple[str, Any]]:
+    """The settings that came out, where they are not those that `launch label` takes by itself."""
+    from aiida_liheal.report.tree import flatten
+    from aiida_liheal.workchains.label import LabelWorkChain
+
+    usual = dict(flatten(LabelWorkChain.get_protocol_inputs()[engine]['settings']))
+    found = flatten(node.outputs.settings.get_dict())
+    return [(key, value) for key, value in found if key not in usual or usual[key] != value]
+
+
+def _text(value: Any) -> str:
+    """A value as the option -s reads it, to its last digit."""
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return shlex.quote(text.removesuffix('\n').removesuffix('\n...'))

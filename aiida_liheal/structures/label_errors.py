@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
@@ -44,6 +44,12 @@ class Tolerances(Settings):
     virial_meV_per_atom: float | None = Field(
         None, gt=0, description='Largest error of a component of the virial in meV/atom.'
     )
+
+    @model_validator(mode='after')
+    def _ask_for_something(self) -> Self:
+        if not self.limits():
+            raise ValueError('all tolerances are null: nothing is asked for, so anything would do; give at least one')
+        return self
 
     def limits(self) -> dict[str, float]:
         """The errors that are held against something, by their keys."""
@@ -111,17 +117,19 @@ def within(errors: Mapping[str, float | None], tolerances: Tolerances) -> bool:
 def smallest_value(rows: Sequence[Mapping[str, Any]]) -> Any:
     """The coarsest value from which on all finer ones are within the tolerances too; None if only the finest is.
 
+    Of values by which these frames see the same, the finest one: other cells may see what these do not.
+
     Parameters
     ----------
     rows : sequence of mapping
-        From coarse to fine, the last one the reference; `value` and `is_within` of each.
+        From coarse to fine, the last one the reference; `value`, `same` and `is_within` of each.
     """
     chosen = None
     # the finest one is what the others are held against: that it agrees with itself shows nothing
     for row in reversed(rows[:-1]):
         if not row['is_within']:
             break
-        chosen = row['value']
+        chosen = [row['value'], *row['same']][-1]
     return chosen
 
 
@@ -168,7 +176,7 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
         elif scan['smallest'] is None:
             said.append(f'{key}: no value but the finest is within the tolerances{held}.')
         else:
-            row = next(row for row in scan['rows'] if row['value'] == scan['smallest'])
+            row = next(row for row in scan['rows'] if scan['smallest'] in (row['value'], *row['same']))
             value = _with_unit(key, scan['smallest'], table)
             said.append(f'Smallest within the tolerances: {value}{held}: {_errors(row["errors"], limits)}.')
     told = table.get('together')

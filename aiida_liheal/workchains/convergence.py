@@ -56,9 +56,11 @@ def _changed(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
     content = deepcopy(dict(settings))
     for key, value in values.items():
         *parts, last = key.split('.')
-        place = content
+        place: Any = content
         for part in parts:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ValueError(f'{part} is {place!r} and has no settings of its own')
         place[last] = value
     return content
 
@@ -96,9 +98,9 @@ def planned(
     Returns
     -------
     scans : dict of dict
-        By dotted key `title`, `unit`, `held` (the values of the other keys) and `rows` from coarse to fine: `value`,
-        `same` (further values by which the frames get the same labels), `seen` (what they see of it, as text) and
-        `point`.
+        By dotted key `title`, `unit`, `held` (the values of the other keys, and of what else is `accuracy`) and `rows`
+        from coarse to fine: `value`, `same` (further values by which the frames get the same labels), `seen` (what
+        they see of it, as text) and `point`.
     points : dict of dict
         Settings of each point by its name; scans that meet share one.
 
@@ -110,6 +112,10 @@ def planned(
     checked = engine.settings.read(settings)
     base = checked.model_dump(mode='json')
     asked = dict(_dotted(scans))
+    keys = [key for key, _ in _dotted(scans)]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f'scans.{twice[0]} is given twice, nested and with dots; give it once')
     if not asked:
         raise ValueError(
             f'no scans given, and the engine {engine.name} has none of its own; give values from coarse to fine by the '
@@ -123,9 +129,8 @@ def planned(
         rows: list[dict[str, Any]] = []
         seen_before: list[Any] = []
         for value in _in_order(key, values, engine):
-            content = _changed(base, {key: value})
             try:
-                model = engine.settings.read(content)
+                model = engine.settings.read(_changed(base, {key: value}))
             except ValueError as error:
                 raise ValueError(f'scans.{key}, value {value!r}: {error}') from None
             seen = None
@@ -150,7 +155,8 @@ def planned(
         told[key] = {
             'title': about.title if about else key,
             'unit': about.unit if about else '',
-            'held': {other: now.get(other) for other in asked if other != key},
+            # what the engine knows as a matter of accuracy is told even if nobody scans it
+            'held': {other: now.get(other) for other in dict.fromkeys((*asked, *engine.accuracy)) if other != key},
             'rows': rows,
         }
     return told, points
@@ -161,6 +167,16 @@ def plan_points(frames: FramesData, engine: Str, settings: Dict, scans: Dict) ->
     """The scans (`plan`) and the settings of every point (`p000`, …) that they need; see `planned`."""
     told, points = planned(frames.get_frames(), find_engine(engine.value), settings.get_dict(), scans.get_dict())
     return {'plan': Dict({'scans': told}), **{name: Dict(content) for name, content in points.items()}}
+
+
+def _explain_tolerances(tolerances: Tolerances, n_frames: int) -> str | None:
+    """What is asked that so many frames cannot show; None if nothing is."""
+    if n_frames < 2 and tolerances.energy_meV_per_atom is not None and tolerances.energies == 'differences':
+        return (
+            "tolerances.energies = 'differences': there is one frame, and a difference needs two; give more frames, or "
+            'tolerances.energies=absolute'
+        )
+    return None
 
 
 def _cause(n_frames: int, shard: FramesData | None, summary: Dict | None, told: str | None) -> str | None:
@@ -325,7 +341,9 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
             cls.setup,
             while_(cls.has_points_left)(cls.submit_points, cls.inspect_points),
             cls.judge,
-            if_(cls.has_more_to_try)(cls.submit_together, cls.inspect_points, cls.judge_again),
+            if_(cls.has_more_to_try)(
+                while_(cls.has_points_left)(cls.submit_points, cls.inspect_points), cls.judge_again
+            ),
             cls.results,
         )
         spec.output(
@@ -370,16 +388,18 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         if problem:
             return f'label: {problem}'
         engine = find_engine(inputs['label']['engine'].value)
-        settings = inputs['label'][engine.name]['settings'].get_dict()
+        own = inputs['label'][engine.name]
+        settings = own['settings'].get_dict()
         try:
             _, points = planned(inputs['frames'].get_frames(), engine, settings, inputs['scans'].get_dict())
         except ValueError as error:
             return str(error)
         for content in points.values():
-            problem = engine.explain_batch(inputs['frames'], Dict(content))
+            point = {**inputs['label'], engine.name: {**own, 'settings': Dict(content)}, 'frames': inputs['frames']}
+            problem = LabelWorkChain._validate_inputs(point, context)
             if problem:
                 return problem
-        return None
+        return _explain_tolerances(Tolerances.read(inputs['tolerances'].get_dict()), len(inputs['frames']))
 
     @classmethod
     def get_builder_from_protocol(
@@ -403,7 +423,8 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
             `fast`, `balanced` or `paper`; settings that are held are those of `label` by the same protocol.
         overrides : dict, optional
             Laid over the protocol: `scans`, `tolerances`, `check_together`, `max_at_once`, and `label` as its
-            overrides.
+            overrides, but for those that are settled here (`batch_size`, `allowed_failures`, `max_alone`,
+            `max_at_once`).
         options : dict, optional
             `metadata.options` of each job.
         engine : str
@@ -415,17 +436,26 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
             For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
         """
         chosen = find_engine(engine)
+        settled = [key for key in _SETTLED if key in ((overrides or {}).get('label') or {})]
+        if settled:
+            raise ValueError(
+                f'label.{settled[0]} cannot be given: a point is one batch, and the table tells what is left out'
+            )
         inputs = cls.get_protocol_inputs(protocol, overrides)
         protocol = protocol or cls.get_default_protocol()
         given = frames if frames is not None else default_frames()
         label = LabelWorkChain.get_builder_from_protocol(code, given, protocol, inputs['label'], options, engine)
         scans = inputs['scans'] or chosen.protocol().get('scans', {}).get(protocol, {})
         planned(given.get_frames(), chosen, label[engine].settings.get_dict(), scans)
+        tolerances = Tolerances.read(inputs['tolerances'])
+        problem = _explain_tolerances(tolerances, len(given))
+        if problem:
+            raise ValueError(problem)
         builder = cls.get_builder()
         fill(builder.label, label._inputs(prune=True), ('frames', *_SETTLED))
         builder.frames = given
         builder.scans = Dict(scans)
-        builder.tolerances = Dict(Tolerances.read(inputs['tolerances']).model_dump(mode='json'))
+        builder.tolerances = Dict(tolerances.model_dump(mode='json'))
         builder.check_together = Bool(inputs['check_together'])
         if inputs['max_at_once'] is not None:
             builder.max_at_once = Int(inputs['max_at_once'])
@@ -457,9 +487,12 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         """Whether points are still to be labelled."""
         return bool(self.ctx.left)
 
-    def _submit(self, names: Sequence[str]) -> Any:
+    def submit_points(self) -> Any:
+        """Label the frames by as many settings as may run side by side."""
+        at_once = self.inputs.max_at_once.value if 'max_at_once' in self.inputs else len(self.ctx.left)
+        self.ctx.running, self.ctx.left = self.ctx.left[:at_once], self.ctx.left[at_once:]
         awaited = {}
-        for name in names:
+        for name in self.ctx.running:
             inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, 'label'))
             inputs.frames = self.inputs.frames
             # in one batch `source_index` is the index of the frame; whatever fails is told in the table
@@ -471,14 +504,7 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
             child = self.submit(LabelWorkChain, **inputs)
             self.report(f'{name}: {child.process_label}<{child.pk}>')
             awaited[f'points.{name}'] = child
-        self.ctx.running = list(names)
         return ToContext(**awaited)
-
-    def submit_points(self) -> Any:
-        """Label the frames by as many settings as may run side by side."""
-        at_once = self.inputs.max_at_once.value if 'max_at_once' in self.inputs else len(self.ctx.left)
-        names, self.ctx.left = self.ctx.left[:at_once], self.ctx.left[at_once:]
-        return self._submit(names)
 
     def inspect_points(self) -> None:
         """Keep what the points gave; one that failed is told in the table."""
@@ -511,15 +537,12 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         return self.exit_codes.ERROR_NOT_CONVERGED.format(keys=', '.join(missed)) if missed else None
 
     def has_more_to_try(self) -> bool:
-        """Choose the settings; whether they are tried together, as there are several."""
+        """Choose the settings; whether they are tried together against the finest ones, as there are several."""
         settings = self.inputs.label[self.engine.name].settings
         self.ctx.settings = dict(choose_settings(settings, self.ctx.table))
-        return self.inputs.check_together.value and len(self.ctx.table.get_dict()['scans']) > 1
-
-    def submit_together(self) -> Any:
-        """Label the frames by the smallest settings and by the finest ones."""
         self.ctx.labels, self.ctx.causes = {}, {}
-        return self._submit(['settings', 'finest'])
+        self.ctx.left = ['settings', 'finest']
+        return self.inputs.check_together.value and len(self.ctx.table.get_dict()['scans']) > 1
 
     def judge_again(self) -> None:
         """Put what the smallest values do together into the table."""

@@ -33,7 +33,7 @@ def tested(aiida_profile_clean):
     node = process(
         WorkChainNode, 'ConvergenceWorkChain', 'liheal.convergence', inputs={'label__engine': Str('ase')}, exit_status=0
     )
-    give(node, table=table, settings=Dict(LJ).store())
+    give(node, table=table, settings=Dict({**LJ, 'parameters': {**LJ['parameters'], 'rc': 6.0000001}}).store())
     return node
 
 
@@ -54,6 +54,11 @@ def test_what_would_be_run(invoke, codes, n_nodes):
         (('-s', 'scans.cutoff_eV=[300]'), 'scans.cutoff_eV: given 300; at least two values'),
         (('-s', 'scans.cutoff_eV=[20,300]'), 'cutoff_eV = 20'),
         (('-s', 'tolerances.force_meV_per_A=-1'), 'force_meV_per_A = -1'),
+        (
+            ('-s', 'tolerances.energy_meV_per_atom=null', '-s', 'tolerances.force_meV_per_A=null'),
+            'all tolerances are null',
+        ),
+        (('-s', 'label.allowed_failures=0.5'), 'label.allowed_failures cannot be given'),
         (('-s', 'scan.cutoff_eV=[100,300]'), 'unknown override scan; allowed are'),
         (('--engine', 'ase'), 'there is no code ase@localhost'),
         (('--frames', '123456'), 'frames: there is no node'),
@@ -70,7 +75,10 @@ def test_table(invoke, tested, tmp_path):
     assert status == 0, output
     assert 'parameters.rc' in output
     assert 'Smallest within the tolerances: parameters.rc 6: energy 0.1 meV/atom' in output
-    assert '-s ase.settings.parameters.rc=6' in output
+    # all settings that `launch label` would not take by itself: without them it would label by another calculator
+    (line,) = (line for line in output.splitlines() if 'launch label' in line)
+    for change in ('calculator=lj', 'parameters.sigma=2.7', 'parameters.epsilon=0.1', 'parameters.rc=6.0000001'):
+        assert f'-s ase.settings.{change} ' in line
     assert (tmp_path / 'errors.svg').is_file()
     status, output = invoke('convergence', tested.pk, '--json')
     assert json.loads(output)['scans']['parameters.rc']['smallest'] == 6.0

@@ -59,6 +59,8 @@ def test_tolerances_decide_what_counts():
     assert not within(errors, Tolerances.read({'energies': 'differences', 'force_meV_per_A': 3.9}))
     # what is asked for and not known is not within
     assert not within(errors, Tolerances.read({'energies': 'differences', 'virial_meV_per_atom': 100.0}))
+    with pytest.raises(ValueError, match='all tolerances are null'):
+        Tolerances.read({'energy_meV_per_atom': None, 'force_meV_per_A': None})
     with pytest.raises(ValueError, match='force_meV_per_A = -1'):
         Tolerances.read({'force_meV_per_A': -1})
 
@@ -73,7 +75,20 @@ def test_tolerances_decide_what_counts():
     ],
 )
 def test_smallest_value_and_all_finer_ones_are_within(verdicts, smallest):
-    assert smallest_value([{'value': n, 'is_within': one} for n, one in enumerate(verdicts)]) == smallest
+    rows = [{'value': n, 'same': [], 'is_within': one} for n, one in enumerate(verdicts)]
+    assert smallest_value(rows) == smallest
+
+
+def test_of_values_that_are_one_mesh_the_finest_is_chosen():
+    """0.55 and 0.48 are 4x4x4 for the frames of the test; another cell sees fewer points by 0.55."""
+    rows = [
+        {'value': 0.55, 'same': [0.5, 0.48], 'is_within': True, 'errors': {'force_meV_per_A': 1.0}},
+        {'value': 0.3, 'same': [], 'is_within': True, 'errors': {}},
+    ]
+    assert smallest_value(rows) == 0.48
+    scan = {'held': {}, 'unit': '1/Å', 'has_reference': True, 'smallest': 0.48, 'rows': rows}
+    table = {'scans': {'spacing': scan}, 'tolerances': Tolerances.read({}).model_dump(), 'largest_force_eV_per_A': 1.0}
+    assert sentences(table) == ['Smallest within the tolerances: spacing 0.48 1/Å: force 1 meV/Å.']
 
 
 def test_forces_that_symmetry_hides_are_told():

@@ -50,7 +50,7 @@ def test_two_scans_by_a_cheap_calculator(scan):
     """Errors are those that the calculator has; the coarsest values that are good enough are tried together."""
     scans = {'parameters': {'rc': [6.0, 16.0, 24.0], 'sigma': [2.0, 2.7, 2.7011]}}
     outputs, node = run_get_node(
-        scan([], scans=scans, tolerances={'energy_meV_per_atom': 8.0, 'force_meV_per_A': 10.0})
+        scan([], scans=scans, tolerances={'energy_meV_per_atom': 8.0, 'force_meV_per_A': 10.0}, max_at_once=1)
     )
     assert node.is_finished_ok, node.exit_message
     table = outputs['table'].get_dict()
@@ -86,6 +86,9 @@ def test_two_scans_by_a_cheap_calculator(scan):
         c.base.links.get_incoming().first().link_label: c for c in node.called if c.process_label == 'LabelWorkChain'
     }
     assert sorted(points) == ['finest', 'p000', 'p001', 'p002', 'p003', 'p004', 'settings']
+    # one after another (max_at_once), those that are tried together too
+    ends = {name: child.called[0].mtime for name, child in points.items()}
+    assert points['finest'].ctime > ends['settings']
     assert points['p003'].inputs.ase.settings.creator.process_label == 'plan_points'
     assert points['finest'].inputs.ase.settings.creator.process_label == 'choose_settings'
     assert all(sum(isinstance(node, CalcJobNode) for node in child.called) == 1 for child in points.values())
@@ -199,6 +202,10 @@ def test_spacings_of_one_mesh_are_one_point(name):
     assert spacings['held'] == {'cutoff_eV': found.settings.read({}).cutoff_eV}
     assert [row['value'] for row in scans['cutoff_eV']['rows']] == [50, 300, 800]
     assert len(points) == 6
+    # what else decides how accurate labels are is told, also if it is not scanned
+    alone, _ = planned(frames, found, {}, {'cutoff_eV': [50, 300]})
+    held = alone['cutoff_eV']['held']
+    assert held == {'kpoint_spacing_per_A': found.settings.read({}).kpoint_spacing_per_A}
 
 
 @pytest.mark.parametrize('protocol', ['fast', 'balanced', 'paper'])
@@ -226,6 +233,8 @@ def test_scans_of_the_engines(name, protocol):
         ({'parameters.rc': [6.0, 'far']}, "'far' is no number"),
         ({'parameters.rc': [6.0, float('nan')]}, 'nan is no number'),
         ({'rc': [6.0, 8.0]}, r'scans\.rc, value 6\.0: .*no such setting'),
+        ({'calculator.rc': [6.0, 8.0]}, r"scans\.calculator\.rc, value 6\.0: calculator is 'lj' and has no settings"),
+        ({'parameters.rc': [4.0, 6.0], 'parameters': {'rc': [8.0, 9.0]}}, r'scans\.parameters\.rc is given twice'),
     ],
 )
 def test_scans_that_are_refused(scans, message):
@@ -247,6 +256,12 @@ def test_inputs_that_are_refused(scan, refusal, code):
     assert 'at least two values' in refusal(ConvergenceWorkChain, **{**given, 'scans': scans})
     told = refusal(ConvergenceWorkChain, **{**given, 'tolerances': Dict({'force_meV_per_A': 0.0})})
     assert 'force_meV_per_A = 0.0' in told
+    one = FramesData(default_frames().get_frames().select(np.array([0])))
+    assert 'a difference needs two' in refusal(ConvergenceWorkChain, **{**given, 'frames': one})
+    with pytest.raises(ValueError, match='a difference needs two'):
+        scan([4.0, 6.0], frames=one)
+    with pytest.raises(ValueError, match=r'label\.max_alone cannot be given'):
+        ConvergenceWorkChain.get_builder_from_protocol(code, overrides={'label': {'max_alone': 3}}, engine='ase')
     with pytest.raises(ValueError, match='unknown override scan'):
         scan([4.0, 6.0], scan={})
     with pytest.raises(ValueError, match=r'scans\.cutoff_eV, value 20: .*cutoff_eV = 20'):
