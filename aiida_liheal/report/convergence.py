@@ -183,7 +183,8 @@ def draw(table: Mapping[str, Any], path: Path) -> None:
             _panel(sheet.add_subplot(1, len(scans), number), scan, limits)
         # all panels have the same errors, as long as each has some
         longest = max(sheet.axes, key=lambda axes: len(axes.get_lines()))
-        sheet.legend(*longest.get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=8)
+        columns = min(2 * len(scans), 4)  # one panel is as wide as two entries
+        sheet.legend(*longest.get_legend_handles_labels(), loc='outside lower center', ncols=columns, fontsize=8)
         part = path.with_name(f'.{path.stem}.part{path.suffix}')
         try:
             sheet.savefig(part, dpi=200)
