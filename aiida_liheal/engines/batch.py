@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.orm import Dict, RemoteData
+from aiida.orm import Dict, ProcessNode, RemoteData
 from ase import Atoms
 
 from aiida_liheal.calculations.common import define_options, job_validator
@@ -119,6 +119,15 @@ class BatchCalculation(CalcJob):
         if walltime is not None and walltime <= margin:
             return f'max_wallclock_seconds is {walltime}, not above margin_s ({margin} s)'
         return None
+
+    @classmethod
+    def is_valid_cache(cls, node: ProcessNode) -> bool:
+        """Only a batch that dropped nothing is taken from the cache: why one was dropped may be gone the next time.
+
+        A frame that ran out of memory or time, say, is tried again with its batch.
+        """
+        summary = node.base.links.get_outgoing(link_label_filter='summary').first()
+        return super().is_valid_cache(node) and summary is not None and summary.node.get_dict()['n_dropped'] == 0
 
     @classmethod
     def count_done(cls, folder: Path) -> int:

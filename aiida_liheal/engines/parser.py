@@ -43,7 +43,7 @@ class BatchParser(Parser):
         """The exit code of what kept the runner from labelling anything, as it says it in its status."""
         raise NotImplementedError
 
-    def parse(self, **kwargs: Any) -> ExitCode | None:
+    def parse(self, **kwargs: Any) -> ExitCode:
         """Turn the retrieved files into outputs."""
         codes = self.exit_codes
         given = self.node.inputs.frames
@@ -78,7 +78,8 @@ class BatchParser(Parser):
             return codes.ERROR_INTERRUPTED.format(n_done=len(records), n_given=len(frames), cause=cause)
         if not len(labelled):
             return codes.ERROR_NOTHING_CONVERGED.format(n_given=len(frames), cause=summary['dropped'][0]['cause'])
-        return None
+        # not None: Slurm calls a job out of memory if it killed a single frame of it, and that would be the end of all
+        return ExitCode(0)
 
     def _last_words(self) -> str:
         """The last line that the job wrote to its standard error."""

@@ -179,6 +179,9 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
             row = next(row for row in scan['rows'] if scan['smallest'] in (row['value'], *row['same']))
             value = _with_unit(key, scan['smallest'], table)
             said.append(f'Smallest within the tolerances: {value}{held}: {_errors(row["errors"], limits)}.')
+            if row is scan['rows'][-2]:
+                finest = scan['rows'][-1]['value']
+                said.append(f'{key}: that rests on {finest:g} alone; a value finer still would show whether it holds.')
     told = table.get('together')
     if told:
         chosen = ', '.join(_with_unit(key, value, table) for key, value in told['chosen'].items())

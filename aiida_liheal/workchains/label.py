@@ -270,7 +270,13 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             return (
                 f'max_alone is {inputs["max_alone"].value}, but {alone} is not given; give its inputs, or max_alone 0'
             )
-        return find_engine(name).explain_batch(inputs['frames'], given['settings'])
+        problem = find_engine(name).explain_batch(inputs['frames'], given['settings'])
+        if problem:
+            return problem
+        # what the job itself would refuse, such as more ranks than it has: once submitted it is too late to say so
+        ports = find_engine(name).job.spec().inputs
+        told = ports.validator({**given, 'frames': inputs['frames']}, ports) if ports.validator is not None else None
+        return None if told is None else f'{name}: {told}'
 
     @classmethod
     def _load(cls) -> dict[str, Any]:

@@ -91,3 +91,17 @@ def test_overlapping_atoms_are_refused(cells):
     atoms.positions[1] = [0.3, 0, 0]
     shard = FramesData(Frames.from_atoms([*cells(1), atoms]))
     assert 'frame 1' in AseCalculation.explain_batch(shard, Dict(LJ))
+
+
+def test_what_the_scheduler_says_does_not_count_where_all_frames_were_tried(aiida_localhost, cells, monkeypatch):
+    """Slurm says of a whole job that it ran out of memory if one frame of it did."""
+    from aiida.schedulers.plugins.direct import DirectScheduler
+
+    exit_code = AseCalculation.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY
+    monkeypatch.setattr(DirectScheduler, 'parse_output', lambda *_: exit_code)
+    code = InstalledCode(label='ase', computer=aiida_localhost, filepath_executable=sys.executable).store()
+    builder = LabelWorkChain.get_builder_from_protocol(
+        code, FramesData(Frames.from_atoms(cells(1))), overrides={'ase': {'settings': LJ}}, engine='ase'
+    )
+    _, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message

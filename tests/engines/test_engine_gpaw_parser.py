@@ -102,6 +102,21 @@ def test_not_converged_is_recorded_and_left_out(parse):
     assert all('max_scf_steps' in dropped['cause'] for dropped in summary['dropped'])
 
 
+@pytest.mark.parametrize(('n_dropped', 'is_valid'), [(0, True), (1, False)])
+def test_a_batch_that_dropped_frames_is_no_cache(aiida_localhost, n_dropped, is_valid):
+    """Why one was dropped, such as too little memory, may be gone the next time."""
+    node = CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:liheal.gpaw')
+    node.set_options({'resources': {'num_machines': 1}})
+    node.store()
+    node.set_exit_status(0)
+    node.set_process_state('finished')
+    summary = Dict({'n_dropped': n_dropped})
+    summary.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label='summary')
+    summary.store()
+    node.seal()
+    assert node.base.caching.is_valid_cache is is_valid
+
+
 def test_gpaw_missing(parse):
     _, process = parse(FIXTURES / 'gpaw_missing')
     assert process.exit_status == CODES.ERROR_GPAW_MISSING.status

@@ -278,8 +278,37 @@ def test_refusals_of_the_job(job, refusal, potential_family):
         {'potential_family': potential_family, 'potential_mapping': {'Li': 'Na'}}, good['frames']
     )['potentials']['Li']}  # fmt: skip
     assert 'Li is a potential of Na' in refusal(VaspBatchCalculation, **{**good, 'potentials': swapped})
-    many = {**good, 'settings': Dict({**CHEAP, 'frames_at_once': 4})}
-    assert 'need 4 ranks; the job has 1' in refusal(VaspBatchCalculation, **many)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'with_mpi', 'message'),
+    [
+        ({'frames_at_once': 4}, True, 'need 4 ranks; the job has 2'),
+        ({'frames_at_once': 2, 'kpar': 2}, True, 'kpar 2 and ncore 1: a frame has 1 ranks'),
+        ({'kpar': 2, 'ncore': 2}, True, 'not fewer than kpar x ncore'),
+        ({'ncore': 2}, False, 'a frame has 1 ranks'),
+        ({'kpar': 2}, True, None),
+        # without mpirun there are no ranks to run out of
+        ({'frames_at_once': 4}, False, None),
+    ],
+)
+def test_ranks_of_the_job(job, refusal, settings, with_mpi, message):
+    builder = job(1, settings)
+    builder.metadata.options.withmpi = with_mpi
+    builder.metadata.options.resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 2}
+    inputs = builder._inputs(prune=True)
+    if message is None:
+        assert VaspBatchCalculation.explain_inputs(inputs, None) is None
+    else:
+        assert message in refusal(VaspBatchCalculation, **inputs)
+
+
+def test_what_a_job_refuses_is_refused_by_the_verb(label, refusal):
+    """Before anything is submitted, not by an exception on the way."""
+    builder = label(1, {'margin_s': 900.0})
+    builder.vasp.metadata.options.max_wallclock_seconds = 600
+    told = refusal(LabelWorkChain, **builder._inputs(prune=True))
+    assert 'vasp: max_wallclock_seconds is 600, not above margin_s (900.0 s)' in told
 
 
 def test_without_aiida_vasp_the_package_imports_and_says_what_to_install():

@@ -99,7 +99,10 @@ def test_how_the_work_is_shared_changes_no_label():
     ('settings', 'message'),
     [
         ({'cutoff_eV': 10}, 'cutoff_eV'),
-        ({'incar': {'ENCUT': 500}}, 'ENCUT follows from the other settings .cutoff_eV'),
+        ({'incar': {'ENCUT': 500}}, 'ENCUT is not to be given .cutoff_eV'),
+        ({'incar': {'ICHARG': 11}}, 'ICHARG is not to be given .each frame begins anew'),
+        ({'incar': {'MAGMOM': '2*1.0'}}, 'MAGMOM is not to be given .it belongs to the atoms of one frame'),
+        ({'incar': {'ML_LMLFF': True}}, 'ML_LMLFF: labels are those of the electrons'),
         ({'incar': {'nsw': 5}}, "'nsw' is no tag"),
         ({'incar': {'SYSTEM': 'x; NSW = 5'}}, 'SYSTEM'),
         ({'incar': {'SYSTEM': 'x\nNSW = 5'}}, 'SYSTEM'),

@@ -94,11 +94,12 @@ def test_markdown(table):
     text = markdown(table)
     assert text.startswith('cut-off (eV), with kpoint_spacing_per_A 0.16:\n\n| cutoff_eV | energy (meV/atom) |')
     assert '| 300 | 0.4 | 0.8 | 3.2 | within |' in text
-    assert text.endswith(sentences(table)[1])
+    assert text.endswith(sentences(table)[-1])
 
 
 def test_sentences(table):
-    first, second = sentences(table)
+    first, rests, second = sentences(table)
+    assert rests == 'cutoff_eV: that rests on 400 alone; a value finer still would show whether it holds.'
     assert 'cutoff_eV 300 eV (with kpoint_spacing_per_A 0.16): energy 0.4 meV/atom, force 0.8 meV/Å' in first
     assert second.startswith('kpoint_spacing_per_A: no value but the finest')
     table['together'] = {
@@ -107,7 +108,7 @@ def test_sentences(table):
         'cause': None,
         'is_within': False,
     }
-    assert sentences(table)[2] == (
+    assert sentences(table)[3] == (
         'cutoff_eV 300 eV together, against the finest of all, beyond the tolerances: energy 1.5 meV/atom.'
     )
 

@@ -88,7 +88,13 @@ def test_of_values_that_are_one_mesh_the_finest_is_chosen():
     assert smallest_value(rows) == 0.48
     scan = {'held': {}, 'unit': '1/Å', 'has_reference': True, 'smallest': 0.48, 'rows': rows}
     table = {'scans': {'spacing': scan}, 'tolerances': Tolerances.read({}).model_dump(), 'largest_force_eV_per_A': 1.0}
-    assert sentences(table) == ['Smallest within the tolerances: spacing 0.48 1/Å: force 1 meV/Å.']
+    said = ['Smallest within the tolerances: spacing 0.48 1/Å: force 1 meV/Å.']
+    assert sentences(table) == [
+        *said,
+        'spacing: that rests on 0.3 alone; a value finer still would show whether it holds.',
+    ]
+    rows.insert(1, {'value': 0.4, 'same': [], 'is_within': True, 'errors': {}})
+    assert sentences(table) == said
 
 
 def test_forces_that_symmetry_hides_are_told():

@@ -99,19 +99,28 @@ class VaspBatchCalculation(BatchCalculation):
     @staticmethod
     def _explain_ranks(inputs: Any) -> str | None:
         settings = VaspSettings.read(inputs['settings'].get_dict())
-        resources = inputs.get('metadata', {}).get('options', {}).get('resources') or {}
-        per_machine = resources.get('num_mpiprocs_per_machine')
-        n_ranks = resources.get('tot_num_mpiprocs')
-        if n_ranks is None and per_machine is not None:
-            n_ranks = resources.get('num_machines', 1) * per_machine
-        if n_ranks is None:
-            return None  # only the scheduler knows
-        each = settings.ranks_per_frame or 1
-        wanted = settings.frames_at_once * each
-        if wanted > n_ranks:
+        options = inputs.get('metadata', {}).get('options', {})
+        each: int | None = settings.ranks_per_frame
+        if not options.get('withmpi', True):
+            each = 1  # VASP is started as it is
+        else:
+            resources = options.get('resources') or {}
+            per_machine = resources.get('num_mpiprocs_per_machine')
+            n_ranks = resources.get('tot_num_mpiprocs')
+            if n_ranks is None and per_machine is not None:
+                n_ranks = resources.get('num_machines', 1) * per_machine
+            if n_ranks is not None:  # else only the scheduler knows
+                wanted = settings.frames_at_once * (each or 1)
+                if wanted > n_ranks:
+                    return (
+                        f'{settings.frames_at_once} frames side by side (frames_at_once) of {each or 1} ranks '
+                        f'(ranks_per_frame) need {wanted} ranks; the job has {n_ranks} (metadata.options.resources)'
+                    )
+                each = each or n_ranks // settings.frames_at_once
+        if each is not None and (each % settings.kpar or settings.kpar * settings.ncore > each):
             return (
-                f'{settings.frames_at_once} frames side by side (frames_at_once) of {each} ranks (ranks_per_frame) '
-                f'need {wanted} ranks; the job has {n_ranks} (metadata.options.resources)'
+                f'kpar {settings.kpar} and ncore {settings.ncore}: a frame has {each} ranks, which have to be a '
+                'multiple of kpar, and not fewer than kpar x ncore'
             )
         return None
 

@@ -42,7 +42,9 @@ def _tags(tags: dict[str, bool | int | float | str]) -> dict[str, bool | int | f
         if not _TAG.fullmatch(name):
             raise ValueError(f'{name!r} is no tag of VASP; allowed are capitals, digits and _, such as ALGO')
         if name in OWN_TAGS:
-            raise ValueError(f'{name} follows from the other settings ({OWN_TAGS[name]})')
+            raise ValueError(f'{name} is not to be given ({OWN_TAGS[name]})')
+        if name.startswith('ML_'):
+            raise ValueError(f'{name}: labels are those of the electrons, not of a force field of VASP')
         if isinstance(value, str) and not _TEXT.fullmatch(value):
             raise ValueError(f'{name} = {value!r}; allowed are letters, digits, blanks and _.*+-')
     return tags
@@ -73,7 +75,9 @@ class VaspSettings(PlaneWaveSettings):
     kpar: int = Field(1, ge=1, description='Groups of ranks that share the k-points of a frame (KPAR).')
     ncore: int = Field(1, ge=1, description='Ranks that work on one orbital (NCORE).')
     incar: Annotated[dict[str, bool | int | float | str], AfterValidator(_tags)] = Field(
-        default_factory=dict, description='Further tags of the INCAR by name in capitals, such as LASPH: true.'
+        default_factory=dict,
+        description='Further tags of the INCAR by name in capitals, such as LASPH: true. They may change what is said '
+        'above: ISPIN: 2 turns on spin, ISYM: 2 symmetry.',
     )
     ranks_per_frame: int | None = Field(
         None, ge=1, description='MPI ranks of one frame; all of the job, shared by the frames side by side, if null.'
@@ -107,6 +111,8 @@ OWN_TAGS = {
     'KGAMMA': 'kpoint_spacing_per_A',
     **dict.fromkeys(('NSW', 'IBRION', 'ISIF', 'PSTRESS'), 'one energy, its forces and its stress for each frame'),
     **dict.fromkeys(('LWAVE', 'LCHARG'), 'what they write is not kept'),
+    **dict.fromkeys(('ISTART', 'ICHARG'), 'each frame begins anew, and its density is made self-consistent'),
+    'MAGMOM': 'it belongs to the atoms of one frame, and the tags are those of all',
 }
 
 
