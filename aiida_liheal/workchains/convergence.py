@@ -13,14 +13,14 @@ from aiida.orm import AbstractCode, Bool, Dict, Float, Int, Str
 
 from aiida_liheal.calculations.common import settings_validator
 from aiida_liheal.data.frames import FramesData
-from aiida_liheal.engines import Engine
+from aiida_liheal.engines import Engine, engines
 from aiida_liheal.engines import engine as find_engine
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.label_errors import Tolerances, errors_of, smallest_value, within
 from aiida_liheal.structures.perturb import PerturbSettings, perturbed_bulk
-from aiida_liheal.workchains.label import LabelWorkChain
+from aiida_liheal.workchains.label import LabelWorkChain, refuse_other_engines
 from aiida_liheal.workchains.ports import add_max_at_once
-from aiida_liheal.workchains.protocol import ProtocolMixin, fill
+from aiida_liheal.workchains.protocol import ProtocolMixin, fill, whole
 
 __all__ = (
     'ConvergenceWorkChain',
@@ -444,7 +444,10 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         inputs = cls.get_protocol_inputs(protocol, overrides)
         protocol = protocol or cls.get_default_protocol()
         given = frames if frames is not None else default_frames()
-        label = LabelWorkChain.get_builder_from_protocol(code, given, protocol, inputs['label'], options, engine)
+        refuse_other_engines((overrides or {}).get('label'), engine)
+        # the protocol has something to say to several engines
+        own = {key: value for key, value in inputs['label'].items() if key == engine or key not in engines()}
+        label = LabelWorkChain.get_builder_from_protocol(code, given, protocol, own, options, engine)
         scans = inputs['scans'] or chosen.protocol().get('scans', {}).get(protocol, {})
         planned(given.get_frames(), chosen, label[engine].settings.get_dict(), scans)
         tolerances = Tolerances.read(inputs['tolerances'])
@@ -458,7 +461,7 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         builder.tolerances = Dict(tolerances.model_dump(mode='json'))
         builder.check_together = Bool(inputs['check_together'])
         if inputs['max_at_once'] is not None:
-            builder.max_at_once = Int(inputs['max_at_once'])
+            builder.max_at_once = whole(inputs, 'max_at_once')
         return builder
 
     @classmethod
@@ -529,7 +532,8 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         lost = [f'{key}: {scan["rows"][-1]["cause"]}' for key, scan in scans.items() if not scan['has_reference']]
         missed = [key for key, scan in scans.items() if scan['smallest'] is None]
         for key, scan in scans.items():
-            self.report(f'{key}: smallest within the tolerances is {scan["smallest"]}')
+            chosen = 'none but the finest' if scan['smallest'] is None else scan['smallest']
+            self.report(f'{key}: smallest within the tolerances is {chosen}')
         if lost or missed:
             self.out('table', table)
         if lost:

@@ -19,7 +19,7 @@ from aiida_liheal.sampling.select import select_candidates
 from aiida_liheal.sampling.stages import SystemStage, plan_runs
 from aiida_liheal.sampling.trust import Trust, TrustLevels
 from aiida_liheal.workchains.ports import add_potentials, add_seed, whole_number
-from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options, whole
 
 __all__ = ('ExploreWorkChain', 'check_systems', 'plan_exploration', 'select_frames')
 
@@ -216,7 +216,7 @@ class ExploreWorkChain(ProtocolMixin, WorkChain):
         builder.potentials = dict(potentials)
         builder.stage = Dict({name: inputs['stage'][name] for name in structures})
         builder.trust = Dict(inputs['trust'])
-        builder.max_candidates = Int(inputs['max_candidates'])
+        builder.max_candidates = whole(inputs, 'max_candidates')
         builder.seed = Int(seed)
         builder.lammps.code = codes['lmp']
         set_options(builder.lammps, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, calcfunction, if_, while_
@@ -14,9 +15,9 @@ from aiida_liheal.engines import Engine, engines
 from aiida_liheal.engines import engine as find_engine
 from aiida_liheal.structures.quality import QualityRules, find_exclusions
 from aiida_liheal.workchains.ports import add_max_at_once, whole_number
-from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options, whole
 
-__all__ = ('LabelWorkChain', 'leave_out', 'split_frames', 'summarise_labels')
+__all__ = ('LabelWorkChain', 'leave_out', 'refuse_other_engines', 'split_frames', 'summarise_labels')
 
 
 def allowed_number(share: float, n_given: int) -> int:
@@ -27,6 +28,15 @@ def allowed_number(share: float, n_given: int) -> int:
 def n_tried(job: CalcJobNode) -> int:
     """How many frames of its batch a job and those before it have tried; -1 if it left no summary."""
     return job.outputs.summary['n_made'] + job.outputs.summary['n_dropped'] if 'summary' in job.outputs else -1
+
+
+def refuse_other_engines(overrides: Mapping[str, Any] | None, engine: str) -> None:
+    """Raise ValueError if settings of another engine than the one chosen are given: they would change nothing."""
+    others = sorted(set(overrides or {}) & (set(engines()) - {engine}))
+    if others:
+        raise ValueError(
+            f'settings of {", ".join(others)} are given, but the engine is {engine}; choose that one as engine'
+        )
 
 
 @calcfunction
@@ -323,6 +333,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
         """
         chosen = find_engine(engine)
+        refuse_other_engines(overrides, engine)
         inputs = cls.get_protocol_inputs(protocol, overrides)
         own = inputs[engine]
         allowed = ('settings', *chosen.further)
@@ -338,18 +349,18 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         builder = cls.get_builder()
         builder.frames = frames
         builder.engine = Str(engine)
-        builder.batch_size = Int(inputs['batch_size'])
+        builder.batch_size = whole(inputs, 'batch_size')
         builder.allowed_failures = Float(inputs['allowed_failures'])
-        builder.max_iterations = Int(inputs['max_iterations'])
+        builder.max_iterations = whole(inputs, 'max_iterations')
         if inputs['max_at_once'] is not None:
-            builder.max_at_once = Int(inputs['max_at_once'])
+            builder.max_at_once = whole(inputs, 'max_at_once')
         builder[engine].code = code
         builder[engine].settings = settings
         for port, value in chosen.prepare(own, frames).items():
             builder[engine][port] = value
         set_options(builder[engine], options)
         builder.quality = Dict(QualityRules.read(inputs['quality']).model_dump(mode='json'))
-        builder.max_alone = Int(inputs['max_alone'] if chosen.alone is not None else 0)
+        builder.max_alone = whole(inputs, 'max_alone') if chosen.alone is not None else Int(0)
         if chosen.alone is not None and inputs['max_alone']:
             resources = {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
             builder[f'{engine}_alone'].options = Dict({'resources': resources, **(options or {})})

@@ -19,7 +19,7 @@ from aiida_liheal.sampling.trust import TrustCounts
 from aiida_liheal.workchains.explore import ExploreWorkChain, check_systems
 from aiida_liheal.workchains.label import LabelWorkChain
 from aiida_liheal.workchains.ports import add_seed, whole_number
-from aiida_liheal.workchains.protocol import ProtocolMixin, fill
+from aiida_liheal.workchains.protocol import ProtocolMixin, fill, whole
 from aiida_liheal.workchains.train import TrainWorkChain, check_committee
 
 __all__ = ('LearnWorkChain', 'judge', 'round_seed')
@@ -271,7 +271,7 @@ class LearnWorkChain(ProtocolMixin, WorkChain):
             ('explore', explore, ('potentials', 'seed')),
         ):
             fill(builder[verb], inner._inputs(prune=True), left_out)
-        builder.n_rounds = Int(inputs['n_rounds'])
+        builder.n_rounds = whole(inputs, 'n_rounds')
         builder.convergence = Dict(inputs['convergence'])
         builder.go_on_training = Bool(inputs['go_on_training'])
         builder.seed = Int(seed)

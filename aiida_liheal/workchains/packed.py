@@ -28,7 +28,7 @@ from aiida_liheal.sampling.campaign import Cost
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.workchains.md import MdWorkChain
 from aiida_liheal.workchains.ports import add_potentials, add_seed, whole_number
-from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options, whole
 
 __all__ = (
     'PackedWorkChain',
@@ -209,7 +209,7 @@ class PackedWorkChain(ProtocolMixin, WorkChain):
     ) -> ProcessBuilder:
         """A builder with what packed verbs take alike; of `inputs` it reads `runs_per_job` and `limits` (or None)."""
         builder = cls.get_builder()
-        builder.runs_per_job = Int(inputs['runs_per_job'])
+        builder.runs_per_job = whole(inputs, 'runs_per_job')
         builder.seed = Int(seed)
         builder.potentials = members(potentials)
         builder.lammps.code = codes['lmp']

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 from aiida.engine.processes.builder import ProcessBuilderNamespace
+from aiida.orm import Int
 
 from aiida_liheal.calculations.common import ONE_THREAD
 
-__all__ = ('ProtocolMixin', 'fill', 'merge', 'set_options')
+__all__ = ('ProtocolMixin', 'fill', 'merge', 'set_options', 'whole')
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -24,6 +25,14 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = deepcopy(value)
     return merged
+
+
+def whole(inputs: Mapping[str, Any], name: str) -> Int:
+    """A whole number among the inputs of a protocol. Raises ValueError for any other value: `Int` would cut it off."""
+    value = inputs[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError(f'{name} = {value!r}; allowed is a whole number')
+    return Int(int(value))
 
 
 class ProtocolMixin:

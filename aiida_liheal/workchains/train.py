@@ -26,7 +26,7 @@ from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
 from aiida_liheal.sampling.seeds import derive_seed
 from aiida_liheal.workchains.ports import add_max_at_once, add_seed
-from aiida_liheal.workchains.protocol import ProtocolMixin, set_options
+from aiida_liheal.workchains.protocol import ProtocolMixin, set_options, whole
 from aiida_liheal.workchains.restart import RestartWorkChain
 
 __all__ = ('DpTrainBaseWorkChain', 'TrainWorkChain', 'check_committee', 'member_settings', 'summarise_committee')
@@ -230,9 +230,9 @@ class TrainWorkChain(ProtocolMixin, WorkChain):
             builder.frames = dict(frames)
         builder.settings = Dict(settings)
         builder.seed = Int(seed)
-        builder.n_members = Int(inputs['n_members'])
+        builder.n_members = whole(inputs, 'n_members')
         if inputs['max_at_once'] is not None:
-            builder.max_at_once = Int(inputs['max_at_once'])
+            builder.max_at_once = whole(inputs, 'max_at_once')
         if start_from:
             builder.start_from = dict(start_from)
         set_options(builder.dp, options)

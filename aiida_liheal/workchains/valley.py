@@ -19,6 +19,7 @@ from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.valleys import SlopeSettings, ValleySettings
 from aiida_liheal.workchains.packed import PackedWorkChain, Planned, outputs_of, runs_of
 from aiida_liheal.workchains.ports import whole_number
+from aiida_liheal.workchains.protocol import whole
 
 __all__ = ('ValleyWorkChain', 'follow_slides', 'plan_slides', 'plan_valleys', 'tabulate_valleys')
 
@@ -301,7 +302,7 @@ class ValleyWorkChain(PackedWorkChain):
         if inputs['slope'] is not None and inputs['slide'] is not None:
             builder.slope = Dict(inputs['slope'])
             builder.slide = Dict(inputs['slide'])
-        builder.n_slides = Int(inputs['n_slides'])
+        builder.n_slides = whole(inputs, 'n_slides')
         builder.reach_A = Float(inputs['reach_A'])
         return builder
 

@@ -333,7 +333,7 @@ def test_options_of_every_verb(launched, codes, crystals):
         'learn': ['--structures', crystals.pk, '--frames', shard.pk, *members, '-s', 'train.n_members=2',
                   '-s', f'explore.stage.bulk={stage}', '-o', 'train.queue_name=gpu'],
     }.items():  # fmt: skip
-        inputs = launched(verb, *arguments, '-o', 'queue_name=cpu', '-o', 'max_wallclock_seconds=60')
+        inputs = launched(verb, *arguments, '-o', 'queue_name=cpu', '-o', 'max_wallclock_seconds=3600')
         jobs = {
             'label': lambda inputs: {'gpaw': inputs['gpaw']},
             'train': lambda inputs: {'dp': inputs['dp']},
@@ -344,7 +344,7 @@ def test_options_of_every_verb(launched, codes, crystals):
         }[verb](inputs)  # fmt: skip
         for name, job in jobs.items():
             options = job['metadata']['options']
-            assert options['max_wallclock_seconds'] == 60, (verb, name)
+            assert options['max_wallclock_seconds'] == 3600, (verb, name)
             assert options['queue_name'] == ('gpu' if (verb, name) == ('learn', 'dp') else 'cpu'), (verb, name)
 
 

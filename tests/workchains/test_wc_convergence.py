@@ -262,6 +262,8 @@ def test_inputs_that_are_refused(scan, refusal, code):
         scan([4.0, 6.0], frames=one)
     with pytest.raises(ValueError, match=r'label\.max_alone cannot be given'):
         ConvergenceWorkChain.get_builder_from_protocol(code, overrides={'label': {'max_alone': 3}}, engine='ase')
+    with pytest.raises(ValueError, match='settings of vasp are given, but the engine is ase'):
+        scan([4.0, 6.0], label={'vasp': {'settings': {'cutoff_eV': 400}}})
     with pytest.raises(ValueError, match='unknown override scan'):
         scan([4.0, 6.0], scan={})
     with pytest.raises(ValueError, match=r'scans\.cutoff_eV, value 20: .*cutoff_eV = 20'):

@@ -93,6 +93,19 @@ def test_inputs_out_of_range_are_refused(python_code, three_frames, name, value,
         builder[name] = to_aiida_type(value)
 
 
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'vasp': {'settings': {'cutoff_eV': 340}}}, 'settings of vasp are given, but the engine is gpaw'),
+        ({'batch_size': 2.5}, r'batch_size = 2\.5; allowed is a whole number'),
+        ({'max_iterations': True}, 'max_iterations = True; allowed is a whole number'),
+    ],
+)
+def test_what_would_be_ignored_or_cut_off_is_refused(python_code, three_frames, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        LabelWorkChain.get_builder_from_protocol(python_code, three_frames, overrides=overrides)
+
+
 def test_overlapping_atoms_are_refused(python_code):
     atoms = bulk('Li', 'bcc', a=3.44, cubic=True)
     atoms.positions[1] = [0.3, 0.0, 0.0]

@@ -186,7 +186,7 @@ def test_fill_sets_port_by_port(codes, labelled_shards):
 )
 def test_options_reach_the_jobs(builder, verb, job):
     """Options are laid over the defaults: one thread stays one thread unless it is said otherwise."""
-    options = {'max_wallclock_seconds': 60, 'environment_variables': {'OMP_NUM_THREADS': '4'}}
+    options = {'max_wallclock_seconds': 3600, 'environment_variables': {'OMP_NUM_THREADS': '4'}}
     process = instantiate_process(
         get_manager().get_runner(), builder(verb, options={'train': options} if verb is LearnWorkChain else options)
     )
@@ -194,7 +194,7 @@ def test_options_reach_the_jobs(builder, verb, job):
     for name in job:
         inputs = inputs[name]
     given = inputs['metadata']['options']
-    assert given['max_wallclock_seconds'] == 60
+    assert given['max_wallclock_seconds'] == 3600
     assert given['environment_variables'] == {**ONE_THREAD, 'OMP_NUM_THREADS': '4'}
     assert given['resources'] == {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
     assert given['parser_name'].startswith('liheal.')
