@@ -30,11 +30,11 @@ _COLOURS = {
 @click.option('--all', 'show_all', is_flag=True, help='Show calcfunctions too.')
 @with_profile
 def status(process: str, show_all: bool) -> None:
-    """Show a process with all that it called: states, times, steps done, and causes of failure."""
+    """Show a process with all that it called: states, times, steps done, causes of failure, and what came out."""
     from aiida.orm import CalcFunctionNode, CalcJobNode, ProcessNode
 
     from aiida_liheal.cli.progress import job_progress
-    from aiida_liheal.report.facts import beyond_limits, duration, next_step, outcome
+    from aiida_liheal.report.facts import beyond_limits, conclusions, duration, next_step, outcome
     from aiida_liheal.report.tree import describe, read_tree
 
     tree = read_tree(load(process, ProcessNode, 'status'))
@@ -66,6 +66,8 @@ def status(process: str, show_all: bool) -> None:
             echo.echo('    ' * step.depth + '  ' + click.style(f'beyond a limit: {text}', fg='yellow'))
     for name, node in _made(tree.root.node):
         echo.echo(f'{name}: {type(node).__name__}<{node.pk}>, {describe(node)}')
+    for sentence in conclusions(tree) if tree.root.is_over else ():
+        echo.echo_report(sentence)
     if tree.root.state not in ('finished',):
         for text in (outcome(tree.root), next_step(tree)):
             if text:

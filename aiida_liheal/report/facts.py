@@ -9,6 +9,7 @@ import numpy as np
 from aiida.orm import ArrayData
 
 from aiida_liheal.analysis.reproduction import counts_text
+from aiida_liheal.data.frames import FramesData
 from aiida_liheal.report.tree import Step, Tree
 from aiida_liheal.structures.label_errors import sentences
 
@@ -32,6 +33,8 @@ _OF_A_PAIR = (
 )
 #: Jobs that label a batch of frames.
 _LABEL_JOBS = ('GpawCalculation', 'VaspBatchCalculation', 'AseCalculation')
+#: Most frames without labels that are told one by one, and most shards that are named.
+_MOST_FRAMES = 5
 #: Most flags of one job that are listed.
 _MOST_FLAGS = 5
 
@@ -149,6 +152,48 @@ def _labels(tree: Tree) -> list[Fact]:
     if not_tried:
         found.append(Fact('label', 'frames not tried', str(not_tried)))
     return found
+
+
+def _dropped_frames(tree: Tree) -> list[str]:
+    """The first frames that have no labels in what came out, each with its place and cause, and how many more."""
+    said: list[str] = []
+    more = 0
+    for step in _outermost(tree, 'LabelWorkChain', *_LABEL_JOBS):
+        entries = step.result('summary').get('dropped', [])
+        shown = entries[: _MOST_FRAMES - len(said)]
+        more += len(entries) - len(shown)
+        # cut into batches, a frame has another index in what was given
+        cut = {
+            name: node.get_array('extra.source_index')
+            for other in (tree.below(step) if shown else [])
+            if other.name == 'split_frames'
+            for name, node in other.outputs.items()
+            if isinstance(node, FramesData)
+        }
+        given = step.inputs.get('frames')
+        for entry in shown:
+            batch, index = entry.get('batch'), entry['index']
+            place = f'frame {index}' + (f' of {batch}' if batch else '')
+            if given is not None:
+                source = cut.get(batch)
+                place += f' (--index {index if source is None else int(source[index])} of pk {given.pk})'
+            said.append(f'Left out: {place}: {entry["cause"]}.')
+    if more:
+        said.append(f'Left out besides: {plural(more, "frame")}; `summary` has them all.')
+    return said
+
+
+def _labelled_shards(root: Step) -> list[str]:
+    """Where the labels of a process are, in a sentence; nothing if there are none."""
+    found = [
+        f'pk {node.pk} ({plural(len(node), "frame")})'
+        for name, node in root.outputs.items()
+        if name.startswith('frames') and isinstance(node, FramesData)
+    ]
+    if not found:
+        return []
+    more = f' and {len(found) - _MOST_FRAMES} more' if len(found) > _MOST_FRAMES else ''
+    return [f'Labelled frames are in {", ".join(found[:_MOST_FRAMES])}{more}.']
 
 
 def _training(tree: Tree, step: Step) -> list[Fact]:
@@ -585,6 +630,8 @@ def conclusions(tree: Tree) -> list[str]:
             )
     if not said and tree.root.name in ('LabelWorkChain', *_LABEL_JOBS, 'TrainWorkChain', 'ExploreWorkChain'):
         said += [f'{fact.name[:1].upper()}{fact.name[1:]}: {fact.value}.' for fact in facts(tree)]
+        if tree.root.name in ('LabelWorkChain', *_LABEL_JOBS):
+            said += _dropped_frames(tree) + _labelled_shards(tree.root)
     if not tree.named('CampaignWorkChain'):
         said += [_of_valleys(s.result('summary')) for s in tree.named('ValleyWorkChain') if s.result('summary')]
         for step in tree.named('DiffuseWorkChain'):

@@ -20,6 +20,8 @@ __all__ = ('name_of', 'trace_frames', 'trace_in_words')
 
 #: Most batches of labels that are told in words.
 _MOST_LABELS = 5
+#: Most causes of one batch that are told in words.
+_MOST_CAUSES = 3
 
 
 def name_of(node: ProcessNode) -> str:
@@ -46,8 +48,9 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
         as far as the links do, each with its `process` (`settings`, `versions`, and `job` where frames went alone) or
         the file it was `imported` from (`file`, `format`, `sha256`, `index`); `labels`, what jobs that were given these
         frames made of them, batch by batch: the labelled `shard` and `index`, or the `cause` of a frame that was
-        dropped; `excluded`, by which process and for what cause the frame was left out of what was given on; and
-        `trainings`, each with `pk`, the `shard` by which it took the frames, and `is_held_out` or numbers of frames.
+        dropped; `excluded`, the rules of quality by which labelled frames of the `shard` were left out of what was
+        given on: the `index` in it and the `cause`, of a whole shard `n_frames` and the `causes`; and `trainings`, each
+        with `pk`, the `shard` by which it took the frames, and `is_held_out` or numbers of frames.
     """
     frames = node.get_frames()
     told: dict[str, Any] = {'shard': node.pk, 'uuid': node.uuid, 'what': describe(node), 'index': index}
@@ -57,20 +60,8 @@ def trace_frames(node: FramesData, index: int | None = None) -> dict[str, Any]:
     told['origin'] = list(_origin(node, frames, index))
     forward = _Forward(node, index)
     told['labels'], told['trainings'] = forward.labels, forward.trainings
-    told['excluded'] = [] if index is None else list(_exclusions(node, frames, index))
+    told['excluded'] = forward.excluded
     return told
-
-
-def _exclusions(node: FramesData, frames: Frames, index: int) -> Iterator[dict[str, Any]]:
-    """The rules of quality by which a labelled frame was left out of what was given on."""
-    in_batch = int(frames.extra['source_index'][index]) if 'source_index' in frames.extra else index
-    for link in node.base.links.get_outgoing(link_type=LinkType.INPUT_CALC, link_label_filter='frames').all():
-        job: Any = link.node
-        if not isinstance(job, CalcFunctionNode) or 'excluded' not in job.outputs:
-            continue
-        for entry in job.outputs.excluded.get_dict().get('excluded', []):
-            if entry['index'] == in_batch:
-                yield {'name': name_of(job), 'pk': job.pk, 'cause': entry['cause']}
 
 
 def _origin(node: FramesData, frames: Frames, index: int | None) -> Iterator[dict[str, Any]]:
@@ -149,6 +140,7 @@ class _Forward:
 
     def __init__(self, node: FramesData, index: int | None) -> None:
         self.labels: list[dict[str, Any]] = []
+        self.excluded: list[dict[str, Any]] = []
         self.trainings: list[dict[str, Any]] = []
         self._names: dict[int, str] = {}
         level, seen = {pk_of(node): (node, index)}, {pk_of(node)}
@@ -183,11 +175,15 @@ class _Forward:
         query = QueryBuilder().append(CalculationNode, filters={'id': {'in': list(jobs)}}, tag='job', project='id')
         query.append(Dict, with_incoming='job', edge_filters={'label': 'summary'}, project='attributes')
         summaries = dict(query.iterall())
+        query = QueryBuilder().append(CalcFunctionNode, filters={'id': {'in': list(jobs)}}, tag='job', project='id')
+        query.append(Dict, with_incoming='job', edge_filters={'label': 'excluded'}, project='attributes')
+        excluded = dict(query.iterall())
         for given, job in found:
             index, summary = level[given][1], summaries.get(job.pk, {})
             # a function that only chose among frames did not label them; one that collected single jobs names them
             is_label = isinstance(job, CalcJobNode) or bool(summary.get('jobs'))
             told = {'pk': job.pk, 'uuid': job.uuid, 'name': self._names[job.pk]}
+            self.excluded += _exclusions({**told, 'shard': given}, *level[given], excluded.get(job.pk, {}))
             dropped = {entry['index']: entry['cause'] for entry in summary.get('dropped', [])}
             for part in made.get(job.pk, []):
                 place = None if index is None else _place(part, index)
@@ -242,6 +238,23 @@ class _Forward:
                 self.trainings.append({**told, 'index': index, 'is_held_out': bool(index in held)})
 
 
+def _exclusions(
+    told: dict[str, Any], part: FramesData, index: int | None, content: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What rules of quality left out of a labelled shard, or that they left out this frame of it."""
+    entries = content.get('excluded', [])
+    if not entries:
+        return
+    if index is None:
+        causes = list(dict.fromkeys(entry['cause'] for entry in entries))
+        yield {**told, 'n_frames': len(entries), 'causes': causes}
+        return
+    # the rules tell the place in the batch that was given to the job, not that in the shard which it made
+    source = part.get_array('extra.source_index')
+    in_batch = index if source is None else int(source[index])
+    yield from ({**told, 'index': index, 'cause': entry['cause']} for entry in entries if entry['index'] == in_batch)
+
+
 def _place(part: FramesData, index: int) -> int | None:
     """Where a frame of the shard given to a process is in a shard that the process made; None if it is not."""
     places = part.get_array('extra.source_index')
@@ -273,8 +286,7 @@ def trace_in_words(told: dict[str, Any]) -> Iterator[str]:
     for depth, step in enumerate(told['origin']):
         yield from ('  ' * depth + line for line in _step_in_words(step))
     yield from _labels_in_words(told['labels'])
-    for exclusion in told['excluded']:
-        yield f'left out by {exclusion["name"]}: {exclusion["cause"]}'
+    yield from _exclusions_in_words(told['excluded'])
     if not told['trainings']:
         yield 'no training took it'
     # batches that were cut from one shard went to a training as a shard each
@@ -305,6 +317,22 @@ def _labels_in_words(labels: list[dict[str, Any]]) -> Iterator[str]:
     if len(labels) > _MOST_LABELS:
         n = sum(label.get('n_frames', 0) for label in labels)
         yield f'… and {len(labels) - _MOST_LABELS} more batches, {n} labelled frames in all; --json has them'
+
+
+def _exclusions_in_words(exclusions: list[dict[str, Any]]) -> Iterator[str]:
+    for exclusion in exclusions[:_MOST_LABELS]:
+        if 'cause' in exclusion:
+            yield f'left out by {exclusion["name"]}: {exclusion["cause"]}'
+        else:
+            n, causes = exclusion['n_frames'], exclusion['causes']
+            more = f'; {len(causes) - _MOST_CAUSES} more causes' if len(causes) > _MOST_CAUSES else ''
+            yield (
+                f'{n} labelled frame{"" if n == 1 else "s"} left out by {exclusion["name"]}: '
+                f'{"; ".join(causes[:_MOST_CAUSES])}{more}'
+            )
+    if len(exclusions) > _MOST_LABELS:
+        n = sum(exclusion.get('n_frames', 1) for exclusion in exclusions)
+        yield f'… {n} labelled frames left out in all; --json has them'
 
 
 def _step_in_words(step: dict[str, Any]) -> Iterator[str]:

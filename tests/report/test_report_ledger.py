@@ -118,6 +118,27 @@ def test_what_a_rule_left_out(ledger):
     assert any(line.strip().startswith('labelled by GpawCalculation<') for line in words)
 
 
+def test_what_a_rule_left_out_of_the_frames_as_given(ledger):
+    """Asked for the frame that was given, as it stood before it was labelled, the cause is told too."""
+    given, jobs, shards, _ = ledger
+    leave_out(shards[1], 2)  # frame 0 of its batch, 4 of what was given
+    (exclusion,) = trace_frames(given, 4)['excluded']
+    assert (exclusion['shard'], exclusion['index']) == (shards[1].pk, 2)
+    words = list(trace_in_words(trace_frames(given, 4)))
+    labelled_by = next(
+        n for n, line in enumerate(words) if line.startswith(f'labelled by GpawCalculation<{jobs[1].pk}>')
+    )
+    assert words[labelled_by + 1].startswith('left out by leave_out<')
+    assert words[labelled_by + 1].endswith(': largest force 99 eV/Å')
+    for kept in (0, 5, 7):
+        assert trace_frames(given, kept)['excluded'] == []
+    (whole,) = trace_frames(given)['excluded']
+    assert (whole['n_frames'], whole['causes']) == (1, ['largest force 99 eV/Å'])
+    assert any(
+        line.startswith('1 labelled frame left out by leave_out<') for line in trace_in_words(trace_frames(given))
+    )
+
+
 def test_frames_that_went_alone(aiida_profile_clean):
     """A function that collected single jobs names the one of the frame."""
     given = FramesData(many(4)).store()
