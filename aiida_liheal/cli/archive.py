@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def make_archive(nodes: Sequence[Any], path: Path, replaced_paths: Mapping[str, 
 
     part, other = (path.with_name(f'.{path.name}.{ending}') for ending in ('part', 'replaced'))
     try:
-        create_archive(list(nodes), part, overwrite=True)
+        with _quiet_export():
+            create_archive(list(nodes), part, overwrite=True)
         if replaced_paths:
             try:
                 replace_paths(part, other, replaced_paths)
@@ -81,6 +84,18 @@ def make_archive(nodes: Sequence[Any], path: Path, replaced_paths: Mapping[str, 
         part.unlink(missing_ok=True)
         other.unlink(missing_ok=True)
     return contents
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Without AiiDA's tables of traversal rules and counts, which name the unfinished file; warnings are kept."""
+    logger = logging.getLogger('aiida.export')
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def read_archive(path: Path) -> Contents:
@@ -142,8 +157,9 @@ def archive() -> None:
     '--output',
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     required=True,
-    help='The file to write, by custom ending in .aiida; one that is there is replaced.',
+    help='The file to write, by custom ending in .aiida; it must not exist yet, or give --force.',
 )
+@click.option('-f', '--force', is_flag=True, help='Replace the file if it is there, when the new one is whole.')
 @click.option(
     '--replace-path',
     'replaced',
@@ -153,7 +169,7 @@ def archive() -> None:
     'published. May be given several times.',
 )
 @with_profile
-def create(processes: tuple[str, ...], output: Path, replaced: tuple[str, ...]) -> None:
+def create(processes: tuple[str, ...], output: Path, force: bool, replaced: tuple[str, ...]) -> None:
     """Write processes with all that they took and made. Trajectories stay where they are."""
     from aiida.orm import ProcessNode
 
@@ -161,6 +177,8 @@ def create(processes: tuple[str, ...], output: Path, replaced: tuple[str, ...]) 
     for node in nodes:
         if not node.is_sealed:
             fail(f'process {node.pk} is not over yet ({node.process_state}); an archive holds ended processes only')
+    if (output.exists() or output.is_symlink()) and not force:
+        fail(f'{output} is there already; give another file, or --force to replace it')
     if not output.absolute().parent.is_dir():
         fail(f'{output}: there is no folder {output.absolute().parent}')
     for pair in replaced:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
-from aiida.orm import CalcJobNode, Dict, WorkChainNode
+from aiida.orm import CalcFunctionNode, CalcJobNode, Dict, WorkChainNode
 from ase.build import bulk
 from trees import code, give, localhost, process, quickstart, some_frames
 
@@ -99,6 +100,33 @@ def test_status_tells_of_limits(invoke, aiida_profile_clean):
     stopped = process(CalcJobNode, 'LammpsCalculation', 'liheal.lammps', exit_status=330, message='beyond')
     status, output = invoke('status', give(stopped, results=results.clone()).pk)
     assert words not in output
+
+
+def test_status_tells_what_was_left_out_of_labels(invoke, aiida_profile_clean):
+    """Frames without labels by place and cause, as they are numbered in what was given, and where the labels are."""
+    given = FramesData(some_frames()).store()
+    root = process(WorkChainNode, 'LabelWorkChain', 'liheal.label', inputs={'frames': given})
+    split = process(CalcFunctionNode, 'split_frames', 'split_frames', root, 'split', {'frames': given})
+    batches = {}
+    for number in range(2):
+        frames = given.get_frames().select([number])
+        frames.extra['source_index'] = np.array([number])
+        batches[f'b{number:03d}'] = FramesData(frames)
+    give(split, **batches)
+    dropped = [{'batch': 'b001', 'index': 0, 'cause': 'largest force 29 eV/Å, allowed are 20 eV/Å'}]
+    dropped += [{'batch': 'b000', 'index': 0, 'cause': f'cause {number}'} for number in range(6)]
+    summary = {'n_given': 8, 'n_made': 1, 'n_dropped': 7, 'n_not_tried': 0, 'dropped': dropped}
+    shard = FramesData(given.get_frames().select([0])).store()
+    give(root, frames__b000=shard, summary=Dict(summary).store())
+    status, output = invoke('status', root.pk)
+    assert status == 0, output
+    text = ' '.join(output.split())
+    assert 'Labels dropped: 7.' in text
+    place = f'frame 0 of b001 (--index 1 of pk {given.pk})'
+    assert f'Left out: {place}: largest force 29 eV/Å, allowed are 20 eV/Å.' in text
+    assert text.count('Left out: ') == 5
+    assert 'Left out besides: 2 frames; `summary` has them all.' in text
+    assert f'Labelled frames are in pk {shard.pk} (1 frame).' in text
 
 
 def test_status_tells_why_and_how_far(invoke, aiida_profile_clean, aiida_localhost, tmp_path):
@@ -220,6 +248,35 @@ def test_archive_holds_the_root_and_its_provenance(invoke, aiida_profile_clean, 
     get_manager().reset_profile()
     import_archive(path)
     assert len(load_node(uuid)) == n_frames
+
+
+def test_archive_replaces_nothing_unasked(invoke, healed, tmp_path):
+    """A file that is there stays as it is, unless --force is given; AiiDA's own tables are left out."""
+    path = tmp_path / 'chain.aiida'
+    path.write_text('mine')
+    status, output = invoke('archive', 'create', healed.pk, '-o', path)
+    assert status == 1
+    assert 'is there already; give another file, or --force to replace it' in ' '.join(output.split())
+    assert path.read_text() == 'mine'
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger('aiida.export')
+    before = logger.level
+    logger.setLevel(logging.INFO)  # lets AiiDA's reports pass
+    logger.addHandler(handler)
+    try:
+        status, output = invoke('archive', 'create', healed.pk, '-o', path, '--force')
+        assert logger.level == logging.INFO
+        assert [record for record in records if record.name == 'aiida.export'] == []
+        logger.error('still heard')
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert len(records) == 1
+    assert status == 0, output
+    assert any(healed.uuid in root for root in archive.read_archive(path).roots)
+    assert [file.name for file in tmp_path.iterdir()] == ['chain.aiida']
 
 
 def test_paths_in_an_archive_are_replaced(invoke, aiida_profile_clean, aiida_localhost, tmp_path):
