@@ -118,13 +118,14 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
     Returns
     -------
     Import
-        Steps of VASP that did not converge or were cut off, and its files that cannot be read, are left out and
-        listed; so are frames without labels.
+        Steps of VASP that did not converge or were cut off, frames without labels, and files and systems below a
+        folder that cannot be read are left out and listed.
 
     Raises
     ------
     ValueError
-        If there is nothing of that kind, or a data set (any kind but runs of VASP) cannot be read as a whole.
+        If there is nothing of that kind, a folder cannot be looked into, or `path` is itself a data set (any kind but
+        runs of VASP) that cannot be read as a whole.
     """
     path = Path(path)
     if kind is not None and kind not in FRAME_FORMATS:
@@ -142,7 +143,7 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
             found = _read(source, elements)
         except (ValueError, OSError) as error:
             cause = str(error).removeprefix(f'{source.path}: ')
-            if source.kind not in ('outcar', 'vasprun'):
+            if source.path == path and source.kind not in ('outcar', 'vasprun'):
                 raise ValueError(f'{printable(source.path)}: {cause}') from error
             left_out.append({'file': source.name, 'indices': None, 'cause': cause})
             continue

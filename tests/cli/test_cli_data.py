@@ -55,16 +55,27 @@ def test_import_of_a_folder_makes_one_shard(invoke, systems, li_frames):
 
 
 def test_import_of_what_is_no_system(invoke, tmp_path, systems):
-    """A folder without systems, and frames without forces, are refused; nothing is stored, not even the good one."""
+    """A folder without systems, or with bad ones only, is refused; nothing is stored, not even the good one."""
     (tmp_path / 'empty').mkdir()
     status, output = invoke('data', 'import', 'deepmd-npy', systems, tmp_path / 'empty')
     assert status == 1
     assert 'no DeePMD-kit npy system' in output
-    next(systems.glob('g000/set.*/force.npy')).unlink()
+    for file in systems.glob('g00?/set.*/force.npy'):
+        file.unlink()
     status, output = invoke('data', 'import', 'deepmd-npy', systems)
     assert status == 1
     assert 'force.npy' in output
     assert shards() == []
+
+
+def test_import_of_a_tree_with_a_bad_file(invoke, systems):
+    """An empty file among good ones is told; the good ones are stored."""
+    (systems / 'empty.xyz').touch()
+    status, output = invoke('data', 'import', 'frames', systems)
+    assert status == 0, output
+    assert 'systems/empty.xyz: it holds no frame' in output
+    (shard,) = shards()
+    assert (len(shard), [entry['file'] for entry in shard.left_out]) == (2, ['systems/empty.xyz'])
 
 
 def test_export_gives_back_what_was_imported(invoke, tmp_path, li_frames):

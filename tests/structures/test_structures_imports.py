@@ -137,8 +137,8 @@ def test_systems_of_deepmd(tmp_path, kind):
 def test_a_system_without_elements(tmp_path):
     write_deepmd_npy(labelled(2), tmp_path / 'data')
     (tmp_path / 'data' / 'g000' / 'type_map.raw').unlink()
-    with pytest.raises(ValueError, match=r'no type_map\.raw'):
-        read_frames(tmp_path / 'data')
+    with pytest.raises(ValueError, match=r'no type_map\.raw.*--elements'):
+        read_frames(tmp_path / 'data' / 'g000')
     (shard,) = read_frames(tmp_path / 'data', elements=('Na',)).shards
     assert shard.frames.elements == ('Na',)
     write_deepmd_hdf5(labelled(2), tmp_path / 'data' / 'named.h5')
@@ -150,13 +150,38 @@ def test_a_system_without_elements(tmp_path):
 
 
 def test_a_broken_data_set_is_not_taken_in_part(tmp_path):
-    """A system with an array of another length, or with pickles, is refused as a whole with its name."""
+    """A system with an array of another length, or with pickles, is left out as a whole; given itself, it is refused."""
     for name, array in (('energy', np.zeros(7)), ('energy', np.array([{}, {}], dtype=object))):
         folder = tmp_path / str(array.dtype)
         write_deepmd_npy(labelled(2), folder)
         np.save(folder / 'g000' / 'set.000' / f'{name}.npy', array, allow_pickle=True)
         with pytest.raises(ValueError, match=r'g000: .*set.000/energy.npy'):
-            read_frames(folder)
+            read_frames(folder / 'g000')
+        found = read_frames(folder)
+        assert found.n_frames == 0
+        (entry,) = found.left_out
+        assert entry['file'] == f'{folder.name}/g000'
+        assert entry['cause'].startswith('set.000/energy.npy')
+
+
+@pytest.mark.parametrize('name', ['a.xyz', 'a.h5', 'a.db', 'a.extxyz.gz'])
+@pytest.mark.parametrize('content', [b'', b'no data at all', bytes(range(256))])
+def test_one_bad_file_does_not_stop_a_tree(tmp_path, name, content):
+    """Whatever its format, it is left out and told with its cause; given itself, there is nothing to take."""
+    root = tmp_path / 'tree'
+    write_deepmd_npy(labelled(2), root / 'good')
+    write_extxyz(labelled(3, seed=1), root / 'good.xyz')
+    (root / name).write_bytes(content)
+    found = read_frames(root)
+    assert found.n_frames == 5
+    (entry,) = found.left_out
+    assert (entry['file'], entry['indices']) == (f'tree/{name}', None)
+    assert entry['cause']
+    assert str(root) not in entry['cause']
+    try:
+        assert read_frames(root / name).n_frames == 0
+    except ValueError as error:
+        assert name in str(error)
 
 
 def test_dpgen(tmp_path):
