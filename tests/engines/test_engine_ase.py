@@ -79,7 +79,12 @@ def test_what_was_done_is_not_done_again(folder):
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
-    [({'calculator': 'magic'}, 'no such calculator'), ({'parameters': {'a': [1]}}, 'parameters')],
+    [
+        ({}, 'calculator: missing'),
+        ({'calculator': 'magic'}, 'no such calculator'),
+        ({'calculator': 'lj', 'parameters': {'a': [1]}}, 'parameters'),
+        ({'calculator': 'lj', 'parameters': {'sigmaa': 2.0}}, 'sigmaa: lj of ASE has no such keyword; it has epsilon'),
+    ],
 )
 def test_refused_settings(settings, message):
     with pytest.raises(ValueError, match=message):

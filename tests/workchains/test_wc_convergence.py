@@ -128,13 +128,14 @@ def test_no_value_but_the_finest(scan):
 
 def test_points_that_fail_are_told(scan):
     """ASE knows no EMT for lithium: the reference is missing, and the table says why."""
-    builder = scan([4.0, 5.0], settings={'calculator': 'emt', 'parameters': {}})
+    emt = {'calculator': 'emt', 'parameters': {}}
+    builder = scan([], settings=emt, scans={'min_distance_A': [0.5, 0.4]})
     _, node = run_get_node(builder)
     assert node.exit_status == 330
-    assert 'parameters.rc' in node.exit_message
-    rows = node.outputs.table['scans']['parameters.rc']['rows']
+    assert 'min_distance_A' in node.exit_message
+    rows = node.outputs.table['scans']['min_distance_A']['rows']
     assert all('frame 0' in row['cause'] for row in rows)
-    assert not node.outputs.table['scans']['parameters.rc']['has_reference']
+    assert not node.outputs.table['scans']['min_distance_A']['has_reference']
 
 
 @pytest.fixture

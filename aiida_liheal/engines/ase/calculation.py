@@ -6,8 +6,9 @@ from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
 from ase import Atoms
+from ase.calculators.calculator import get_calculator_class
 from ase.calculators.calculator import names as calculator_names
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiida_liheal.engines.batch import PythonBatchCalculation
 from aiida_liheal.structures.checks import check_no_overlap
@@ -15,11 +16,15 @@ from aiida_liheal.structures.settings import Settings
 
 __all__ = ('AseCalculation', 'AseSettings')
 
+#: Calculators that are Python in ASE itself and take a keyword that they do not know without a word.
+_OWN = ('emt', 'lj', 'morse')
+
 
 class AseSettings(Settings):
     """Settings of a batch with a calculator of ASE."""
 
-    calculator: str = Field('emt', description='Name of a calculator of ASE, such as emt or lj (Lennard-Jones).')
+    # there is none that would do for any element
+    calculator: str = Field(description='Name of a calculator of ASE, such as lj (Lennard-Jones) or morse.')
     parameters: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description='Keywords of the calculator, in the units of ASE (eV, Å).'
     )
@@ -33,6 +38,17 @@ class AseSettings(Settings):
         if name not in calculator_names:
             raise ValueError(f'ASE has no such calculator; known are {", ".join(sorted(calculator_names))}')
         return name
+
+    @model_validator(mode='after')
+    def _known_parameters(self) -> AseSettings:
+        if self.calculator in _OWN:
+            known = get_calculator_class(self.calculator).default_parameters
+            unknown = sorted(set(self.parameters) - set(known))
+            if unknown:
+                raise ValueError(
+                    f'parameters.{unknown[0]}: {self.calculator} of ASE has no such keyword; it has {", ".join(known)}'
+                )
+        return self
 
 
 class AseCalculation(PythonBatchCalculation):
