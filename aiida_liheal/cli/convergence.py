@@ -67,7 +67,10 @@ def launch_convergence(frames: str | None, engine: str, common: Common) -> None:
                 (key, str(len(scan['rows'])), ', '.join(f'{row["value"]:g}' for row in scan['rows']))
                 for key, scan in scans.items()
             ),
-            *((f'tolerance: {key}', str(value), '') for key, value in builder.tolerances.get_dict().items()),
+            *(
+                (f'tolerance: {key}', 'not judged' if value is None else str(value), '')
+                for key, value in builder.tolerances.get_dict().items()
+            ),
             *settings_rows(builder.label[engine].settings),
         ]
         show_plan(plan, common)
@@ -116,7 +119,7 @@ def convergence(process: str, as_json: bool, as_markdown: bool, plot: Path | Non
 def _show(table: dict[str, Any], node: Any) -> None:
     """The tables, what came out, and the settings to take."""
     from aiida_liheal.engines import engine as find_engine
-    from aiida_liheal.report.convergence import table_of_scan
+    from aiida_liheal.report.convergence import causes_of_scan, meaning_of_heads, table_of_scan
     from aiida_liheal.structures.label_errors import held_text, sentences
 
     for key, scan in table['scans'].items():
@@ -127,7 +130,10 @@ def _show(table: dict[str, Any], node: Any) -> None:
         echo.echo_tabulate(
             lines, headers=head, disable_numparse=True, colalign=('right',) * (len(head) - 1) + ('left',)
         )
+        for number, cause in enumerate(causes_of_scan(scan), 1):
+            echo.echo(f'({number}) {cause}')
         echo.echo('')
+    echo.echo(meaning_of_heads(table))
     for sentence in sentences(table):
         echo.echo(sentence)
     if 'settings' in node.outputs:

@@ -10,10 +10,11 @@ import numpy as np
 from aiida.orm import ArrayData
 from numpy.typing import NDArray
 
-from aiida_liheal.report.facts import digits, share_key
+from aiida_liheal.report.facts import share_key
 from aiida_liheal.report.figures import CURVES, Figure, curves, points_by_colour
 from aiida_liheal.report.packed import diffusion_by_temperature
 from aiida_liheal.report.tree import Step
+from aiida_liheal.structures.label_errors import digits
 
 __all__ = ('Row', 'SeriesTable', 'campaign_figures', 'campaign_tables')
 

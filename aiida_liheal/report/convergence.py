@@ -13,12 +13,29 @@ from matplotlib.figure import Figure as Sheet
 from aiida_liheal.report.campaign import Row, SeriesTable
 from aiida_liheal.report.figures import PALETTE, Figure, add_line, empty_plot, to_csv
 from aiida_liheal.report.tree import Step
-from aiida_liheal.structures.label_errors import ERRORS, LARGEST, Tolerances, held_text, sentences
+from aiida_liheal.structures.label_errors import ERRORS, LARGEST, Tolerances, digits, held_text, sentences
 
-__all__ = ('FORMATS', 'convergence_figures', 'convergence_tables', 'draw', 'markdown', 'table_of_scan')
+__all__ = (
+    'FORMATS',
+    'causes_of_scan',
+    'convergence_figures',
+    'convergence_tables',
+    'draw',
+    'markdown',
+    'meaning_of_heads',
+    'table_of_scan',
+)
 
 #: Files that `draw` writes.
 FORMATS = ('.png', '.svg', '.pdf')
+#: Heads of the columns, short enough for a table to fit into a terminal.
+_HEADS = {
+    'energy_meV_per_atom': ('E', 'energy'),
+    'energy_difference_meV_per_atom': ('ΔE', 'energies between frames'),
+    'force_meV_per_A': ('F', 'force'),
+    'force_rmse_meV_per_A': ('F rms', 'root mean square of the components of forces'),
+    'virial_meV_per_atom': ('W', 'virial'),
+}
 _STYLES = (('o', '-'), ('s', '--'), ('^', '-.'), ('D', ':'))
 
 
@@ -26,10 +43,17 @@ def _number(value: float | None, places: str = '.3g') -> str:
     return '' if value is None else f'{value:{places}}'
 
 
-def _remark(row: Mapping[str, Any]) -> str:
+def causes_of_scan(scan: Mapping[str, Any]) -> list[str]:
+    """Why values have no labels or lack some, each cause once; tables refer to them by their number, from 1."""
+    return list(dict.fromkeys(row['cause'] for row in scan['rows'] if row['cause']))
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
     if row['is_reference'] and row['errors']:
         return 'reference'
-    return row['cause'] or ('within' if row['is_within'] else 'beyond' if row['errors'] else 'no reference')
+    if row['cause']:
+        return 'failed'
+    return 'within' if row['is_within'] else 'beyond' if row['errors'] else 'no reference'
 
 
 def _columns(scan: Mapping[str, Any], limits: Mapping[str, float]) -> list[str]:
@@ -49,17 +73,27 @@ def table_of_scan(table: Mapping[str, Any], key: str) -> tuple[list[str], list[l
     """
     scan = table['scans'][key]
     limits = Tolerances.read(table['tolerances']).limits()
-    columns = _columns(scan, limits)
-    head = [key, 'frames see', *(f'{ERRORS[one][0]} ({ERRORS[one][1]})' for one in columns), 's a frame', 'verdict']
+    columns, causes = _columns(scan, limits), causes_of_scan(scan)
+    head = [key, 'frames see', *(f'{_HEADS[one][0]} {ERRORS[one][1]}' for one in columns), 's/frame', 'verdict']
     lines = []
     for row in scan['rows']:
+        cause = f' ({causes.index(row["cause"]) + 1})' if row['cause'] else ''
         value = ', '.join(f'{one:g}' for one in (row['value'], *row['same']))
-        numbers = [_number(row['errors'].get(one)) for one in columns]
-        lines.append([value, row['seen'], *numbers, _number(row['seconds_per_frame'], '.1f'), _remark(row)])
+        numbers = [row['errors'].get(one) for one in columns] + [row['seconds_per_frame']]
+        told = ['' if number is None else digits(number) for number in numbers]
+        lines.append([value, row['seen'], *told, _verdict(row) + cause])
     if not any(line[1] for line in lines):
         head.pop(1)
         lines = [[line[0], *line[2:]] for line in lines]
     return head, lines
+
+
+def meaning_of_heads(table: Mapping[str, Any]) -> str:
+    """What the short heads of all tables stand for, in a sentence."""
+    limits = Tolerances.read(table['tolerances']).limits()
+    known = {one for scan in table['scans'].values() for one in _columns(scan, limits)}
+    told = ', '.join(f'{head}: {meaning}' for one, (head, meaning) in _HEADS.items() if one in known)
+    return f'Largest errors of all frames against the finest value. {told}; s/frame: seconds a frame.'
 
 
 def markdown(table: Mapping[str, Any]) -> str:
@@ -70,13 +104,14 @@ def markdown(table: Mapping[str, Any]) -> str:
     table : mapping
         `table` of `liheal.convergence`.
     """
-    parts = []
+    parts = [meaning_of_heads(table)]
     for key, scan in table['scans'].items():
         head, lines = table_of_scan(table, key)
         rule = ['--:'] * (len(head) - 1) + ['---']
         parts.append('\n'.join(f'| {" | ".join(line)} |' for line in (head, rule, *lines)))
         if (held := held_text(scan)) is not None:
             parts[-1] = f'{_axis_title(scan)}, with {held}:\n\n{parts[-1]}'
+        parts += [f'({number}) {cause}' for number, cause in enumerate(causes_of_scan(scan), 1)]
     return '\n\n'.join([*parts, *sentences(table)])
 
 
@@ -89,11 +124,11 @@ def convergence_tables(step: Step) -> list[SeriesTable]:
         held = held_text(scan)
         # the verdict is the state of its row, and a cause its remark
         rows = [
-            Row([line[0]], line[1:-1], *(('failed', line[-1]) if row['cause'] else (line[-1], '')), '')
+            Row([line[0]], line[1:-1], _verdict(row), row['cause'] or '', '')
             for line, row in zip(lines, scan['rows'], strict=True)
         ]
         unit = f' ({scan["unit"]})' if scan['unit'] else ''
-        note = f'Held: {held}.' if held else ''
+        note = ' '.join([f'Held: {held}.'] * bool(held) + [meaning_of_heads(table)])
         tables.append(SeriesTable(f'{scan["title"]}{unit}', '', note, '', [key], head[1:-1], rows))
     return tables
 
@@ -120,6 +155,10 @@ def _is_downward(scan: Mapping[str, Any]) -> bool:
 
 def _axis_title(scan: Mapping[str, Any]) -> str:
     return f'{scan["title"]} ({scan["unit"]})' if scan['unit'] else str(scan['title'])
+
+
+def _with_unit(scan: Mapping[str, Any], value: float) -> str:
+    return f'{value:g} {scan["unit"]}'.rstrip()
 
 
 def convergence_figures(step: Step) -> list[Figure]:
@@ -149,13 +188,12 @@ def convergence_figures(step: Step) -> list[Figure]:
         chosen = ''
         if scan['smallest'] is not None:
             plot.add_vline(x=scan['smallest'], line={'color': '#5c6670', 'width': 1.2})
-            chosen = f' Upright line: the smallest value within the tolerances, {scan["smallest"]:g} {scan["unit"]}.'
-        best = scan['rows'][-1]['value']
+            chosen = f' Upright line: the smallest value within the tolerances, {_with_unit(scan, scan["smallest"])}.'
+        finest = _with_unit(scan, scan['rows'][-1]['value'])
         figures.append(
             Figure(
                 f'Convergence: {scan["title"]}',
-                f'Against {best:g} {scan["unit"]}. Finer is to the right. Dotted: tolerances, in the colours of the '
-                f'lines.{chosen}',
+                f'Against {finest}. Finer is to the right. Dotted: tolerances, in the colours of the lines.{chosen}',
                 plot,
                 to_csv(columns),
             )

@@ -11,7 +11,7 @@ from aiida.orm import ArrayData
 from aiida_liheal.analysis.reproduction import counts_text
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.report.tree import Step, Tree
-from aiida_liheal.structures.label_errors import sentences
+from aiida_liheal.structures.label_errors import digits, sentences
 
 __all__ = ('Fact', 'beyond_limits', 'conclusions', 'duration', 'facts', 'next_step', 'outcome', 'simulations', 'why')
 
@@ -78,11 +78,6 @@ def facts(tree: Tree) -> list[Fact]:
 def plural(number: int, noun: str) -> str:
     """A number with its noun."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
-def digits(value: float) -> str:
-    """A number with three digits that count."""
-    return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def with_error(value: float, error: float) -> str:

@@ -12,7 +12,17 @@ from pydantic import Field, model_validator
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('ERRORS', 'LARGEST', 'Tolerances', 'errors_of', 'held_text', 'sentences', 'smallest_value', 'within')
+__all__ = (
+    'ERRORS',
+    'LARGEST',
+    'Tolerances',
+    'digits',
+    'errors_of',
+    'held_text',
+    'sentences',
+    'smallest_value',
+    'within',
+)
 
 #: Errors by their keys, with what they are and their units.
 ERRORS = {
@@ -133,6 +143,11 @@ def smallest_value(rows: Sequence[Mapping[str, Any]]) -> Any:
     return chosen
 
 
+def digits(value: float) -> str:
+    """A number with three digits that count, or all those before the point; no powers of ten for large ones."""
+    return f'{value:.0f}' if abs(value) >= 999.5 else f'{value:.3g}'
+
+
 def held_text(scan: Mapping[str, Any]) -> str | None:
     """The values that were held while another setting was scanned, in words; None if there are none."""
     known = (f'{key} {value:g}' for key, value in scan['held'].items() if isinstance(value, (int, float)))
@@ -150,7 +165,7 @@ def _errors(errors: Mapping[str, float | None], limits: Mapping[str, float]) -> 
 
     def told(is_asked: bool) -> str:
         return ', '.join(
-            f'{ERRORS[key][0]} {value:.3g} {ERRORS[key][1]}'
+            f'{ERRORS[key][0]} {digits(value)} {ERRORS[key][1]}'
             for key, value in known.items()
             if (key in limits) == is_asked
         )
@@ -194,7 +209,7 @@ def sentences(table: Mapping[str, Any]) -> list[str]:
     asked = table['tolerances']['force_meV_per_A']
     if largest is not None and asked is not None and 1000 * largest < 2 * asked:
         said.append(
-            f'The largest force is {1000 * largest:.3g} meV/Å: symmetry may hide errors of forces; give frames whose '
-            'atoms are out of their places.'
+            f'The largest force is {digits(1000 * largest)} meV/Å: symmetry may hide errors of forces; give frames '
+            'whose atoms are out of their places.'
         )
     return said

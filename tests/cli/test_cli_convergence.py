@@ -45,6 +45,8 @@ def test_what_would_be_run(invoke, codes, n_nodes):
     assert lines['cutoff_eV'].split(maxsplit=2)[1:] == ['2', '100, 300']
     assert lines['jobs'].split()[1] == '2'
     assert lines['labels'].split()[1] == '4'
+    (virial,) = (line for line in output.splitlines() if 'tolerance: virial_meV_per_atom' in line)
+    assert virial.endswith('not judged')
     assert n_nodes() == before
 
 
@@ -74,6 +76,8 @@ def test_table(invoke, tested, tmp_path):
     status, output = invoke('convergence', tested.pk, '--plot', tmp_path / 'errors.svg')
     assert status == 0, output
     assert 'parameters.rc' in output
+    assert 'E: energy, ΔE: energies between frames, F: force, F rms: root mean square' in output
+    assert max(len(line) for line in output.splitlines() if 'meV/atom  ' in line) < 100
     assert 'Smallest within the tolerances: parameters.rc 6: energy 0.1 meV/atom' in output
     # all settings that `launch label` would not take by itself: without them it would label by another calculator
     (line,) = (line for line in output.splitlines() if 'launch label' in line)

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from aiida_liheal.report.convergence import convergence_figures, convergence_tables, draw, markdown, table_of_scan
-from aiida_liheal.structures.label_errors import Tolerances, sentences
+from aiida_liheal.report.convergence import (
+    causes_of_scan,
+    convergence_figures,
+    convergence_tables,
+    draw,
+    markdown,
+    table_of_scan,
+)
+from aiida_liheal.structures.label_errors import Tolerances, digits, sentences
 
 
 def row(value, energy, is_within, **changes):
@@ -77,23 +84,40 @@ class Told:
 
 def test_tables_for_people(table):
     head, lines = table_of_scan(table, 'cutoff_eV')
-    assert head == ['cutoff_eV', 'energy (meV/atom)', 'force (meV/Å)', 's a frame', 'verdict']
-    assert lines[0] == ['100', '30', '60', '3.2', 'beyond']
-    assert lines[1] == ['200', '', '', '3.2', 'frame 0: not self-consistent after 60 steps']
+    assert head == ['cutoff_eV', 'E meV/atom', 'F meV/Å', 's/frame', 'verdict']
+    assert lines[0] == ['100', '30', '60', '3.25', 'beyond']
+    assert lines[1] == ['200', '', '', '3.25', 'failed (1)']
+    assert causes_of_scan(table['scans']['cutoff_eV']) == ['frame 0: not self-consistent after 60 steps']
     assert [line[-1] for line in lines[2:]] == ['within', 'reference']
     head, lines = table_of_scan(table, 'kpoint_spacing_per_A')
     assert lines[0][:2] == ['0.4, 0.39', '5x5x5']
     cutoffs, spacings = convergence_tables(Told(table))
     assert cutoffs.rows[1].state == 'failed'
     assert cutoffs.rows[1].remark.startswith('frame 0')
-    assert cutoffs.note == 'Held: kpoint_spacing_per_A 0.16.'
+    assert cutoffs.note.startswith('Held: kpoint_spacing_per_A 0.16. Largest errors of all frames')
+    assert 'E: energy, F: force; s/frame: seconds a frame' in cutoffs.note
     assert len(spacings.rows) == 2
+
+
+def test_numbers_and_causes_fit_into_a_terminal(table):
+    """No powers of ten, milliseconds are seen, and a cause that two values share is told once."""
+    rows = table['scans']['cutoff_eV']['rows']
+    rows[0] = row(100, 720.4, False, seconds_per_frame=0.00412)
+    rows[2] = row(300, None, False, cause=rows[1]['cause'], seconds_per_frame=None)
+    _, lines = table_of_scan(table, 'cutoff_eV')
+    assert lines[0] == ['100', '720', '1441', '0.00412', 'beyond']
+    assert [line[-1] for line in lines[1:3]] == ['failed (1)', 'failed (1)']
+    assert markdown(table).count('not self-consistent') == 1
+    assert [one.remark != '' for one in convergence_tables(Told(table))[0].rows] == [False, True, True, False]
+    assert (digits(999.7), digits(0.0123456), digits(-1440.0)) == ('1000', '0.0123', '-1440')
 
 
 def test_markdown(table):
     text = markdown(table)
-    assert text.startswith('cut-off (eV), with kpoint_spacing_per_A 0.16:\n\n| cutoff_eV | energy (meV/atom) |')
-    assert '| 300 | 0.4 | 0.8 | 3.2 | within |' in text
+    assert text.startswith('Largest errors of all frames against the finest value. E: energy, F: force; ')
+    assert '\n\ncut-off (eV), with kpoint_spacing_per_A 0.16:\n\n| cutoff_eV | E meV/atom |' in text
+    assert '| 300 | 0.4 | 0.8 | 3.25 | within |' in text
+    assert 'within |\n| 400 | 0 | 0 | 3.25 | reference |\n\n(1) frame 0: not self-consistent' in text
     assert text.endswith(sentences(table)[-1])
 
 
@@ -116,6 +140,11 @@ def test_sentences(table):
 def test_figures(table):
     cutoffs, spacings = convergence_figures(Told(table))
     assert 'the smallest value within the tolerances, 300 eV' in cutoffs.caption
+    assert cutoffs.caption.startswith('Against 400 eV. Finer')
+    table['scans']['cutoff_eV']['unit'] = ''
+    caption = convergence_figures(Told(table))[0].caption
+    assert caption.startswith('Against 400. Finer')
+    assert caption.endswith('the smallest value within the tolerances, 300.')
     assert spacings.plot.layout.xaxis.autorange == 'reversed'
     lines = list(csv.reader(io.StringIO(cutoffs.csv)))
     assert lines[0] == ['cut-off (eV)', 'energy (meV/atom)', 'force (meV/Å)', 's a frame']
