@@ -12,7 +12,7 @@ import click
 from aiida.cmdline.groups import VerdiCommandGroup
 from aiida.cmdline.utils import echo
 
-from aiida_liheal.cli.import_frames import import_commands, store, symbols_of
+from aiida_liheal.cli.import_frames import import_commands, store, symbols_of, warn_of_doubts
 from aiida_liheal.cli.params import fail, load, with_profile
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ EXPORT_FORMATS = ('deepmd-npy', 'deepmd-mixed', 'deepmd-hdf5', 'extxyz', 'ase-db
 _SUFFIXES = {'.xyz': 'extxyz', '.extxyz': 'extxyz', '.h5': 'deepmd-hdf5', '.hdf5': 'deepmd-hdf5', '.db': 'ase-db'}
 #: Most compositions that `info` lists one by one.
 _MOST_ROWS = 12
+#: Beyond this a spread of energies is hardly that of heat: metals boil below 6,000 K.
+_MOST_SPREAD_K = 6000
 
 
 @click.group('data', cls=VerdiCommandGroup)
@@ -115,12 +117,15 @@ def import_structures(
             for path in paths
             for atoms in read_structures(path, kind, symbols_of(elements), directions, index, min_distance_A)
         ]
-        node = FramesData(Frames.from_atoms(images), domain=domain)
+        frames = Frames.from_atoms(images)
+        node = FramesData(frames, domain=domain)
     except ValueError as error:
         fail(str(error))
     node.label = label
     node.description = f'imported from {", ".join(map(str, paths))}'
-    store(node, f'{len(paths)} file{"s" * (len(paths) > 1)}')
+    what = f'{len(paths)} file{"s" * (len(paths) > 1)}'
+    store(node, what)
+    warn_of_doubts(frames, what)
 
 
 @import_.command('potential')
@@ -175,9 +180,10 @@ def _load_ours(identifier: str) -> Any:
 def info(node: str, as_json: bool) -> None:
     """Say what a shard of frames or a potential is.
 
-    Of frames: counts, ranges of energy, force, volume and pressure, structures that are there more than once, and for
-    each composition how far it reaches in energy, as the temperature at which a harmonic solid would have the mean
-    energy above the lowest.
+    Of frames: counts, ranges of energy, force, volume and pressure, the shortest distance of two atoms, structures that
+    are there more than once, and for each composition how far it reaches in energy, as the temperature at which a
+    harmonic solid would have the mean energy above the lowest. Frames with a force above 20 eV/Å or atoms closer than
+    1.2 Å, the default rules of quality, are named.
     """
     from aiida_liheal.data.frames import FramesData
 
@@ -185,8 +191,9 @@ def info(node: str, as_json: bool) -> None:
     rows = [('pk', loaded.pk), ('uuid', loaded.uuid), ('label', loaded.label), ('description', loaded.description)]
     creator = loaded.creator
     made_by = f'{creator.process_label}<{creator.pk}>' if creator is not None else 'imported'
+    doubts: list[str] = []
     if isinstance(loaded, FramesData):
-        from aiida_liheal.structures.frame_facts import frame_facts
+        from aiida_liheal.structures.frame_facts import doubts_in_words, frame_facts
 
         facts = frame_facts(loaded.get_frames())
         if as_json:
@@ -195,6 +202,7 @@ def info(node: str, as_json: bool) -> None:
             echo.echo(json.dumps(content, indent=2))
             return
         rows += _frames_info(loaded, facts)
+        doubts = doubts_in_words(facts) if len(loaded) else []
     elif as_json:
         content = {key.replace(' ', '_'): value for key, value in (*rows, *_potential_info(loaded))}
         echo.echo(json.dumps({**content, 'made_by': made_by}, indent=2))
@@ -203,6 +211,8 @@ def info(node: str, as_json: bool) -> None:
         rows += _potential_info(loaded)
     rows.append(('made by', made_by))
     echo.echo_tabulate([row for row in rows if row[1] not in ('', None)], tablefmt='plain', disable_numparse=True)
+    for line in doubts:
+        echo.echo_warning(f'{line}: see if that is meant to be trained on')
 
 
 def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -229,10 +239,13 @@ def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any
             rows.append((name, f'{facts[key]["min"]:.{digits}f} to {facts[key]["max"]:.{digits}f} {unit}'))
     if 'rms_force_eV_per_A' in facts:
         rows.append(('rms force', f'{facts["rms_force_eV_per_A"]:.4f} eV/Å a component'))
+    if facts.get('shortest_distance_A') is not None:
+        where = f'two atoms of frame {facts["shortest_distance_frame"]}'
+        rows.append(('closest', f'{facts["shortest_distance_A"]:.3f} Å, {where}'))
     rows.append(('virials', 'yes' if facts['has_virials'] else 'no'))
     for formula, found in list(facts.get('compositions', {}).items())[:_MOST_ROWS]:
-        spread = f', spread {found["spread_K"]:.0f} K (2 (mean - lowest energy) / 3 k_B)' if 'spread_K' in found else ''
-        rows.append((formula, f'{found["n_frames"]} frames{spread}'))
+        n = found['n_frames']
+        rows.append((formula, f'{n} frame{"s" * (n != 1)}{_spread(found)}'))
     if len(facts.get('compositions', {})) > _MOST_ROWS:
         rows.append(('…', f'{len(facts["compositions"]) - _MOST_ROWS} more compositions; --json has all'))
     groups = facts.get('duplicates', [])
@@ -250,6 +263,20 @@ def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any
         rows.append(('left out', f'{n_left_out} at import; --json has files and causes'))
     rows.append(('further arrays', ', '.join(facts['extra'])))
     return rows
+
+
+def _spread(found: dict[str, Any]) -> str:
+    """How far frames of a composition reach in energy, in words; nothing for a single one."""
+    if 'spread_K' not in found:
+        return ''
+    from ase.units import kB
+
+    spread = found['spread_K']
+    said = f', spread {spread:.0f} K (2 (mean - lowest energy) / 3 k_B)'
+    if spread > _MOST_SPREAD_K:
+        mean_eV = 1.5 * kB * spread
+        return f'{said}: no heat, as the mean is {mean_eV:.2f} eV/atom above the lowest; look for labels that are wrong'
+    return said
 
 
 def _potential_info(node: PotentialData) -> list[tuple[str, Any]]:

@@ -12,9 +12,10 @@ from aiida.cmdline.utils import echo
 from aiida_liheal.cli.params import fail, stored_twin, with_profile
 
 if TYPE_CHECKING:
+    from aiida_liheal.structures.frames import Frames
     from aiida_liheal.structures.imports import Import
 
-__all__ = ('import_commands', 'store', 'symbols_of')
+__all__ = ('import_commands', 'store', 'symbols_of', 'warn_of_doubts')
 
 #: Most lines about what was left out; the node holds all of them.
 _MOST_LINES = 20
@@ -47,6 +48,14 @@ def store(node: Any, what: str) -> None:
     else:
         kept.store()
         echo.echo_success(f'{what}: {describe(kept)}, pk {kept.pk}')
+
+
+def warn_of_doubts(frames: Frames, what: str) -> None:
+    """Name frames beyond the default rules of quality; they are taken all the same."""
+    from aiida_liheal.structures.frame_facts import doubts_in_words, find_doubts
+
+    for line in doubts_in_words(find_doubts(frames)):
+        echo.echo_warning(f'{what}: {line}: see if that is meant to be trained on; nothing was left out for it')
 
 
 def symbols_of(elements: str | None) -> tuple[str, ...] | None:
@@ -89,6 +98,7 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
             node.description = f'imported from {name}'
             what = name if len(content.shards) == 1 else f'{name}, {"with" if number == 0 else "without"} virials'
             store(node, what)
+            warn_of_doubts(shard.frames, what)
         for note in content.notes[:_MOST_LINES]:
             echo.echo_warning(note)
         if len(content.notes) > _MOST_LINES:

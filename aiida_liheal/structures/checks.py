@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 from scipy.spatial import KDTree
 
 
-def _shortest_within(atoms: Atoms, reach_A: float) -> float:
+def shortest_within(atoms: Atoms, reach_A: float) -> float:
     """Shortest distance of two atoms in Å if it is below `reach_A`, else infinite.
 
     ASE's lists of neighbours take 2 to 10 ms whatever they find, which thousands of frames feel.
@@ -46,7 +46,7 @@ def shortest_distance(atoms: Atoms) -> float:
     longest = 2 * (math.sqrt((atoms.cell.lengths() ** 2).sum()) + math.sqrt((atoms.positions.std(axis=0) ** 2).sum()))
     cutoff = 2.0
     while True:
-        shortest = _shortest_within(atoms, cutoff)
+        shortest = shortest_within(atoms, cutoff)
         if shortest < math.inf:
             return shortest
         if cutoff > longest * len(atoms):
@@ -62,7 +62,7 @@ def check_no_overlap(atoms: Atoms, min_distance_A: float) -> None:
     ValueError
         Naming the two closest atoms (counted from 0), their distance and the shortest one allowed, in Å.
     """
-    if len(atoms) == 0 or _shortest_within(atoms, 1.001 * min_distance_A) >= min_distance_A:
+    if len(atoms) == 0 or shortest_within(atoms, 1.001 * min_distance_A) >= min_distance_A:
         return
     first, second, distances = neighbor_list('ijd', atoms, min_distance_A)
     if len(distances):

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from ase.units import fs, kB
 from numpy.typing import NDArray
 
+from aiida_liheal.structures.checks import shortest_distance, shortest_within
 from aiida_liheal.structures.frames import Frames
+from aiida_liheal.structures.quality import QualityRules
 
-__all__ = ('find_duplicates', 'frame_facts', 'frame_keys')
+__all__ = ('doubts_in_words', 'find_doubts', 'find_duplicates', 'frame_facts', 'frame_keys')
 
 #: Positions and cells that agree when rounded to this, in Å, are the same: what an OUTCAR has is not finer.
 SAME_WITHIN_A = 1e-4
+#: Up to here, in Å, the shortest distance is searched for first; a longer reach takes more images of a cell.
+_FIRST_REACH_A = 3.0
+#: Most frames that are named in a message.
+_MOST_NAMED = 8
 
 
 def frame_keys(frames: Frames) -> list[bytes]:
@@ -79,6 +87,71 @@ def _same_rows(rows: NDArray) -> list[list[int]]:
     return [sorted(group) for group in groups if len(group) > 1]
 
 
+def find_doubts(frames: Frames, rules: QualityRules | None = None) -> dict[str, Any]:
+    """Frames that hardly anybody means to train on: huge forces, and atoms on top of each other.
+
+    Parameters
+    ----------
+    frames : Frames
+        With or without labels.
+    rules : QualityRules, optional
+        The defaults, if not given; an energy window is not looked at.
+
+    Returns
+    -------
+    dict
+        `shortest_distance_A` of two atoms of all frames, images included, and its `shortest_distance_frame` (None
+        without a pair); `too_strong` and `too_close`: the frames beyond the rules `max_force_eV_per_A` and
+        `min_distance_A`, which are there as well.
+    """
+    rules = rules or QualityRules.model_validate({})
+    offsets = frames.offsets
+    limit = 0.0 if rules.min_distance_A is None else rules.min_distance_A
+    positions, cells = frames.positions.astype(float), frames.cells.astype(float)
+    shortest, at = math.inf, None
+    too_close = []
+    for index in range(len(frames)):
+        atoms = Atoms(
+            positions=positions[offsets[index] : offsets[index + 1]], cell=cells[index], pbc=frames.pbc[index]
+        )
+        # what is neither the shortest of all nor too short need not be known
+        distance = shortest_within(atoms, max(limit, min(shortest, _FIRST_REACH_A)))
+        if distance == math.inf and shortest > _FIRST_REACH_A:
+            distance = shortest_distance(atoms)
+        if distance < limit:
+            too_close.append(index)
+        if distance < shortest:
+            shortest, at = distance, index
+    too_strong: list[int] = []
+    if frames.forces is not None and rules.max_force_eV_per_A is not None and len(frames):
+        norms = np.linalg.norm(frames.forces.astype(float), axis=1)
+        largest = np.maximum.reduceat(norms, offsets[:-1])
+        too_strong = np.flatnonzero(largest > rules.max_force_eV_per_A).tolist()
+    return {
+        'shortest_distance_A': None if at is None else shortest,
+        'shortest_distance_frame': at,
+        'max_force_eV_per_A': rules.max_force_eV_per_A,
+        'too_strong': too_strong,
+        'min_distance_A': rules.min_distance_A,
+        'too_close': too_close,
+    }
+
+
+def doubts_in_words(doubts: dict[str, Any]) -> list[str]:
+    """What `find_doubts` found, a line a rule, each with the numbers of the frames."""
+    lines = []
+    for key, what in (
+        ('too_strong', f'a force above {doubts["max_force_eV_per_A"]} eV/Å'),
+        ('too_close', f'two atoms closer than {doubts["min_distance_A"]} Å'),
+    ):
+        found = doubts[key]
+        if found:
+            named = ', '.join(map(str, found[:_MOST_NAMED])) + (' …' if len(found) > _MOST_NAMED else '')
+            one = len(found) == 1
+            lines.append(f'{"frame" if one else f"{len(found)} frames:"} {named} {"has" if one else "have"} {what}')
+    return lines
+
+
 def _formulas(frames: Frames) -> dict[str, list[int]]:
     """The frames of each composition."""
     numbers = np.zeros((len(frames), len(frames.elements)), dtype=np.int64)
@@ -108,9 +181,10 @@ def frame_facts(frames: Frames) -> dict[str, Any]:
         `largest_force_eV_per_A` (of each frame), `pressure_kB` (a third of the trace of the virial over the volume);
         `rms_force_eV_per_A` of a component; `compositions`, each with its frames and `spread_K`: the temperature at
         which a harmonic solid has the mean energy that these frames have above the lowest of them,
-        2 (mean - lowest) / (3 k_B) an atom, which is a measure of how far they reach and no temperature of a run;
+        2 (mean - lowest) / (3 k_B) an atom, which is a measure of how far they reach and no temperature of a run
+        (not of a single frame);
         `kinetic_temperature_K` where there are velocities; `duplicates` as of `find_duplicates`, and `contradictions`,
-        the groups of them whose energies differ by more than 1 meV/atom.
+        the groups of them whose energies differ by more than 1 meV/atom; and what `find_doubts` gives.
     """
     n_frames = len(frames)
     facts: dict[str, Any] = {
@@ -128,6 +202,7 @@ def frame_facts(frames: Frames) -> dict[str, Any]:
     if not n_frames:
         return facts
     starts = frames.offsets[:-1]
+    facts.update(find_doubts(frames))
     facts['volume_A3_per_atom'] = _range(frames.volumes / frames.counts)
     formulas = _formulas(frames)
     facts['compositions'] = {formula: {'n_frames': len(found)} for formula, found in sorted(formulas.items())}
@@ -135,6 +210,8 @@ def frame_facts(frames: Frames) -> dict[str, Any]:
         energies = frames.energies.astype(float) / frames.counts
         facts['energy_eV_per_atom'] = _range(energies)
         for formula, found in formulas.items():
+            if len(found) == 1:
+                continue
             above = energies[found].mean() - energies[found].min()
             facts['compositions'][formula]['spread_K'] = float(2 * above / (3 * kB))
     if frames.forces is not None:

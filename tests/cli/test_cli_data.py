@@ -15,7 +15,7 @@ from trees import deep_potential, labelled
 
 from aiida_liheal.data.frames import FramesData
 from aiida_liheal.data.potential import PotentialData
-from aiida_liheal.structures.formats import read_deepmd_npy, write_deepmd_npy
+from aiida_liheal.structures.formats import read_deepmd_npy, write_deepmd_npy, write_frames
 
 # runs of VASP written by ourselves live with the tests of their readers
 sys.path.insert(0, str(Path(__file__).parents[1] / 'structures'))
@@ -224,6 +224,31 @@ def test_trace_of_an_imported_frame(invoke, runs):
     assert (step['imported']['file'], step['imported']['index']) == ('runs/b/OUTCAR', 1)
     status, output = invoke('data', 'trace', shard.pk)
     assert '2 files: outcar' in output
+
+
+def test_labels_that_are_hardly_meant(invoke, tmp_path, li_frames):
+    """Import and info name frames with huge forces and atoms too close, and a spread that is no heat; all are kept."""
+    frames = labelled(li_frames.select([0, 0, 1]))
+    forces, positions = frames.forces.copy(), frames.positions.copy()
+    forces[0] = 0, 0, 35
+    positions[3] = positions[2] + [0.5, 0, 0]
+    frames = replace(frames, forces=forces, positions=positions, energies=np.array([-3.8, 1000, -7.6]))
+    write_frames(frames, tmp_path / 'a.xyz', 'extxyz')
+    status, output = invoke('data', 'import', 'frames', tmp_path / 'a.xyz')
+    assert status == 0, output
+    told = ('frame 0 has a force above 20.0 eV/Å', 'frame 1 has two atoms closer than 1.2 Å')
+    for line in told:
+        assert f'a.xyz: {line}' in output
+    (shard,) = shards()
+    assert len(shard) == 3
+    status, output = invoke('data', 'info', shard.pk)
+    for line in (*told, '0.500 Å, two atoms of frame 1', 'no heat, as the mean is 250.95 eV/atom above the lowest'):
+        assert line in output
+    (line,) = (line for line in output.splitlines() if line.startswith('Li4'))
+    assert line.split() == ['Li4', '1', 'frame']
+    status, output = invoke('data', 'info', shard.pk, '--json')
+    facts = json.loads(output)
+    assert (facts['too_strong'], facts['too_close'], facts['shortest_distance_frame']) == ([0], [1], 1)
 
 
 def test_info_as_json(invoke, runs):
