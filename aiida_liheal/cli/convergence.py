@@ -127,6 +127,8 @@ def _show(table: dict[str, Any], node: Any) -> None:
         held = held_text(scan)
         echo.echo(f'{scan["title"]}{unit}' + (f', with {held}' if held else ''))
         head, lines = table_of_scan(table, key)
+        # units below the heads: mostly numbers are narrower
+        head = [one.replace(' meV', '\nmeV').replace('frames see', 'frames\nsee') for one in head]
         echo.echo_tabulate(
             lines, headers=head, disable_numparse=True, colalign=('right',) * (len(head) - 1) + ('left',)
         )
