@@ -215,6 +215,13 @@ def info(node: str, as_json: bool) -> None:
         echo.echo_warning(f'{line}: see if that is meant to be trained on')
 
 
+def _size(n_bytes: int) -> str:
+    """A size in the unit that shows it."""
+    if n_bytes < 1000:
+        return f'{n_bytes} B'
+    return f'{n_bytes / 1e3:.1f} kB' if n_bytes < 1e6 else f'{n_bytes / 1e6:.2f} MB'
+
+
 def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any]]:
     from aiida_liheal.structures.frame_facts import SAME_WITHIN_A
 
@@ -225,7 +232,7 @@ def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any
         ('elements', ', '.join(node.elements)),
         ('domain', node.domain),
         ('labelled', 'yes' if node.is_labelled else 'no'),
-        ('numbers', f'{facts["precision"]}, {facts["n_bytes"] / 1e6:.2f} MB'),
+        ('numbers', f'{facts["precision"]}, {_size(facts["n_bytes"])}'),
     ]
     for name, key, unit in (
         ('volume', 'volume_A3_per_atom', 'Å³/atom (cell, vacuum included)'),
@@ -251,7 +258,8 @@ def _frames_info(node: FramesData, facts: dict[str, Any]) -> list[tuple[str, Any
     groups = facts.get('duplicates', [])
     if groups:
         shown = '; '.join(' = '.join(map(str, group[:4])) for group in groups[:3])
-        rows.append(('repeated', f'{facts["n_duplicates"]} frames within {SAME_WITHIN_A} Å of an earlier one: {shown}'))
+        n = facts['n_duplicates']
+        rows.append(('repeated', f'{n} frame{"s" * (n != 1)} within {SAME_WITHIN_A} Å of an earlier one: {shown}'))
         if facts.get('contradictions'):
             rows.append(('contradictions', f'{len(facts["contradictions"])} of these differ by over 1 meV/atom'))
     elif groups is not None and 'duplicates' in facts:
@@ -283,7 +291,7 @@ def _potential_info(node: PotentialData) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ('kind', node.kind),
         ('elements', ', '.join(node.elements)),
-        *((f'file {role}', f'{name}, {len(node.read(role)) / 1e6:.2f} MB') for role, name in node.roles.items()),
+        *((f'file {role}', f'{name}, {_size(len(node.read(role)))}') for role, name in node.roles.items()),
     ]
     content = node.training_input
     if content is not None:
@@ -298,7 +306,8 @@ def _potential_info(node: PotentialData) -> list[tuple[str, Any]]:
     if creator is not None and 'summary' in creator.outputs:
         for domain, errors in creator.outputs.summary.get_dict().get('holdout', {}).items():
             words = ', '.join(f'{value:.3g} {_unit(key)}' for key, value in errors.items() if key.endswith(_UNITS))
-            rows.append((f'held out, {domain}', f'{words} ({errors["n_frames"]} frames)'))
+            n = errors['n_frames']
+            rows.append((f'held out, {domain}', f'{words} ({n} frame{"s" * (n != 1)})'))
     return rows
 
 
@@ -317,8 +326,8 @@ def _unit(key: str) -> str:
     '--format',
     'kind',
     type=click.Choice([*EXPORT_FORMATS, 'files']),
-    help='By PATH if not given: .xyz is extxyz, .h5 and .hdf5 deepmd-hdf5, .db ase-db, all else a folder deepmd-npy. '
-    'files (a folder) is for potentials.',
+    help='By PATH if not given: .xyz and .extxyz are extxyz, .h5 and .hdf5 deepmd-hdf5, .db ase-db; a name without a '
+    'suffix becomes a folder deepmd-npy. files (a folder) is for potentials.',
 )
 @with_profile
 def export(node: str, path: Path, kind: str | None) -> None:
@@ -338,6 +347,11 @@ def export(node: str, path: Path, kind: str | None) -> None:
     if not isinstance(loaded, FramesData):
         if kind not in (None, 'files'):
             fail(f'node {loaded.pk} is a potential: its format is files, not {kind}')
+        if kind is None and path.suffix:
+            fail(
+                f'{path}: the files of a potential go into a folder, whose name has no suffix; for a folder of just '
+                'that name add --format files'
+            )
         # the names may come with an archive from somebody else
         if strange := [name for name in loaded.roles.values() if Path(name).name != name]:
             fail(f'node {loaded.pk} holds a file called {strange[0]!r}: that is no name of a file in a folder')
@@ -346,7 +360,7 @@ def export(node: str, path: Path, kind: str | None) -> None:
             (path / name).write_bytes(loaded.read(role))
         echo.echo_success(f'wrote {", ".join(loaded.roles.values())} to {path}')
         return
-    kind = kind or _SUFFIXES.get(path.suffix, 'deepmd-npy')
+    kind = kind or _format_of(path)
     if kind == 'files':
         fail(f'node {loaded.pk} is a shard of frames: its formats are {", ".join(EXPORT_FORMATS)}')
     frames = loaded.get_frames()
@@ -358,14 +372,28 @@ def export(node: str, path: Path, kind: str | None) -> None:
         write_frames(frames, path, kind)
     except ValueError as error:
         fail(str(error))
-    echo.echo_success(f'wrote {len(frames)} frames to {path} ({kind})')
+    echo.echo_success(f'wrote {len(frames)} frame{"s" * (len(frames) != 1)} to {path} ({kind})')
     is_partly = frames.pbc.any(axis=1) & ~frames.pbc.all(axis=1)
     if kind.startswith('deepmd') and is_partly.any():
-        echo.echo_warning(f'{int(is_partly.sum())} frames are periodic in part; {kind} holds them as periodic')
+        echo.echo_warning(
+            f'frames that are periodic in part: {int(is_partly.sum())} of {len(frames)}; {kind} holds them as periodic'
+        )
     left = [name for name in sorted(frames.extra) if name not in ('source_file', 'source_index')]
     left += ['velocities'] if frames.velocities is not None and kind.startswith('deepmd') else []
     if left:
         echo.echo_warning(f'{kind} holds structures and labels: {", ".join(left)} of these frames are not in it')
+
+
+def _format_of(path: Path) -> str:
+    """The format of frames that goes with a name; fails with a message if none does."""
+    suffix = path.suffix.lower()
+    if suffix and suffix not in _SUFFIXES:
+        known = ', '.join(f'{end} ({kind})' for end, kind in _SUFFIXES.items())
+        fail(
+            f'{path}: no format has the suffix {path.suffix}; known are {known}. A folder of DeePMD-kit systems has a '
+            'name without a suffix, such as systems; for any other name add --format'
+        )
+    return _SUFFIXES.get(suffix, 'deepmd-npy')
 
 
 @data.command('trace')

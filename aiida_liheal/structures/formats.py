@@ -73,6 +73,14 @@ def group_by_composition(frames: Frames) -> list[NDArray]:
     return [np.array(indices, dtype=np.int64) for indices in groups.values()]
 
 
+def _labels(frames: Frames) -> tuple[NDArray, NDArray]:
+    """Energies and forces of frames; a ValueError without them."""
+    if frames.energies is None or frames.forces is None:
+        n = '1 frame has' if len(frames) == 1 else f'{len(frames)} frames have'
+        raise ValueError(f'{n} no energies and forces; DeePMD-kit trains on labelled frames only')
+    return frames.energies, frames.forces
+
+
 def to_labeled_system(frames: Frames, type_map: tuple[str, ...] | None = None) -> dpdata.LabeledSystem:
     """Frames of one composition as a dpdata system.
 
@@ -81,8 +89,7 @@ def to_labeled_system(frames: Frames, type_map: tuple[str, ...] | None = None) -
     """
     import dpdata
 
-    if frames.energies is None or frames.forces is None:
-        raise ValueError(f'{len(frames)} frames have no energies and forces; DeePMD-kit trains on labelled frames only')
+    energies, forces = _labels(frames)
     if len(group_by_composition(frames)) != 1:
         raise ValueError(
             'the frames differ in composition or in being periodic; split them with `group_by_composition` first'
@@ -100,8 +107,8 @@ def to_labeled_system(frames: Frames, type_map: tuple[str, ...] | None = None) -
         'orig': np.zeros(3),
         'cells': frames.cells,
         'coords': frames.positions.reshape(len(frames), n_atoms, 3),
-        'energies': frames.energies,
-        'forces': frames.forces.reshape(len(frames), n_atoms, 3),
+        'energies': energies,
+        'forces': forces.reshape(len(frames), n_atoms, 3),
     }
     if frames.virials is not None:
         data['virials'] = frames.virials
@@ -123,6 +130,7 @@ def write_deepmd_npy(frames: Frames, folder: str | Path, type_map: tuple[str, ..
     Numbers are written in the precision of the frames, the longest if there are several. Raises as
     `to_labeled_system`.
     """
+    _labels(frames)
     paths = []
     for number, indices in enumerate(group_by_composition(frames)):
         path = Path(folder) / f'g{number:03d}'
@@ -142,8 +150,7 @@ def write_deepmd_mixed(frames: Frames, folder: str | Path) -> list[Path]:
     The frames of a system keep their order whatever their compositions; those that are not periodic are systems of
     their own. Raises ValueError if they have no labels.
     """
-    if frames.energies is None or frames.forces is None:
-        raise ValueError(f'{len(frames)} frames have no energies and forces; DeePMD-kit trains on labelled frames only')
+    _labels(frames)
     paths = []
     is_periodic = np.asarray(frames.pbc.any(axis=1))
     for n_atoms, with_period in sorted(set(zip(frames.counts.tolist(), is_periodic.tolist(), strict=True))):
@@ -175,6 +182,7 @@ def write_deepmd_hdf5(frames: Frames, path: str | Path) -> None:
     """Write labelled frames as one HDF5 file of DeePMD-kit systems `g000`, `g001`, …. Raises as `to_labeled_system`."""
     import h5py
 
+    _labels(frames)
     groups = group_by_composition(frames)
     systems = [to_labeled_system(frames.select(indices)) for indices in groups]
     with h5py.File(path, 'x') as file:
@@ -672,7 +680,10 @@ def read_structures(
     options: dict[str, Any] = {}
     if name == 'lammps-data':
         if not elements:
-            raise ValueError(f'{path}: data files of LAMMPS name no elements; give the symbols of its types in order')
+            raise ValueError(
+                f'{path}: data files of LAMMPS name no elements; give the symbols of its types in order, '
+                'such as --elements Li or Li,O'
+            )
         options['Z_of_type'] = {number: atomic_numbers[symbol] for number, symbol in enumerate(elements, 1)}
     elif elements:
         raise ValueError(f'{path}: elements are for lammps-data only, the format of this file is {name}')

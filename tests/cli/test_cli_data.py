@@ -297,6 +297,38 @@ def test_export_and_import_again(invoke, tmp_path, runs, name, kind):
     assert 'deepmd-hdf5' in output
 
 
+@pytest.mark.parametrize('name', ['out.foo', 'out.xyz.gz', 'OUTCAR.1', 'out.npz'])
+def test_export_to_an_unknown_suffix(invoke, tmp_path, li_frames, name):
+    """It is refused with the known ones and writes nothing; a folder of such a name takes its format."""
+    shard = FramesData(labelled(li_frames)).store()
+    status, output = invoke('data', 'export', shard.pk, tmp_path / name)
+    assert status == 1
+    for part in (Path(name).suffix, '.xyz (extxyz)', '.h5 (deepmd-hdf5)', '.db (ase-db)', 'without a suffix'):
+        assert part in output
+    assert not (tmp_path / name).exists()
+    assert invoke('data', 'export', shard.pk, tmp_path / name, '--format', 'deepmd-npy')[0] == 0
+    assert (tmp_path / name / 'g000').is_dir()
+
+
+def test_export_of_a_potential_is_a_folder(invoke, tmp_path):
+    node = deep_potential().store()
+    status, output = invoke('data', 'export', node.pk, tmp_path / 'model.pb')
+    assert status == 1
+    assert 'whose name has no suffix' in output
+    assert invoke('data', 'export', node.pk, tmp_path / 'model.pb', '--format', 'files')[0] == 0
+
+
+def test_info_of_a_single_frame(invoke, li_frames):
+    """One frame is no frames, and a size is told in a unit that shows it."""
+    shard = FramesData(labelled(li_frames.select([0]))).store()
+    status, output = invoke('data', 'info', shard.pk)
+    assert status == 0
+    assert '1 frames' not in output
+    (line,) = (line for line in output.splitlines() if line.startswith('numbers'))
+    assert line.split()[-1] == 'B'
+    assert int(line.split()[-2]) > 100
+
+
 def test_a_slab_in_a_format_that_knows_none(invoke, tmp_path, li_frames):
     """It is written as periodic, which is said."""
     arrays = labelled(li_frames).to_arrays()
@@ -304,7 +336,7 @@ def test_a_slab_in_a_format_that_knows_none(invoke, tmp_path, li_frames):
     shard = FramesData(type(li_frames).from_arrays(arrays)).store()
     status, output = invoke('data', 'export', shard.pk, tmp_path / 'out')
     assert status == 0
-    assert '2 frames are periodic in part' in output
+    assert 'periodic in part: 2 of 2' in output
 
 
 def test_what_a_format_does_not_hold_is_said(invoke, tmp_path, li_frames):

@@ -13,6 +13,8 @@ from aiida_liheal.structures.formats import (
     read_deepmd_npy,
     read_structures,
     to_labeled_system,
+    write_deepmd_hdf5,
+    write_deepmd_mixed,
     write_deepmd_npy,
 )
 from aiida_liheal.structures.frames import Frames
@@ -122,7 +124,7 @@ def test_a_slab_counts_as_periodic(tmp_path):
 
 def test_unlabelled_and_mixed_frames_are_refused():
     bare = Frames.from_atoms([Atoms('Li2', positions=[[0, 0, 0], [0, 0, 3]], cell=[9, 9, 9], pbc=True)])
-    with pytest.raises(ValueError, match='1 frames have no energies and forces'):
+    with pytest.raises(ValueError, match='1 frame has no energies and forces'):
         to_labeled_system(bare)
     mixed = Frames.concatenate([labelled(['Li'], 1, np.float64), labelled(['Li', 'Li'], 1, np.float64)])
     with pytest.raises(ValueError, match='differ in composition'):
@@ -209,7 +211,7 @@ BAD = {
     'POSCAR': ('Li\n1.0\n5 0 0\n', ['cannot be read as vasp']),
     'noise.txt': ('hello\n', ['noise.txt', 'xyz, poscar, cif, lammps-data']),
     'run.py': ('print(1)\n', ['run.py', 'xyz, poscar, cif, lammps-data']),
-    'a.data': ('# x\n\n1 atoms\n', ['name no elements']),
+    'a.data': ('# x\n\n1 atoms\n', ['name no elements', '--elements Li']),
     'part.cif': (
         'data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n'
         "_cell_angle_gamma 90\n_space_group_name_H-M_alt 'P 1'\nloop_\n_atom_site_label\n_atom_site_type_symbol\n"
@@ -232,3 +234,14 @@ def test_structures_that_cannot_be_computed_with(tmp_path, name):
 def test_a_file_that_is_not_there():
     with pytest.raises(ValueError, match='there is no such file'):
         read_structures('nowhere.xyz')
+
+
+@pytest.mark.parametrize('write', [write_deepmd_npy, write_deepmd_mixed, write_deepmd_hdf5])
+def test_how_many_frames_have_no_labels(tmp_path, write):
+    """All are counted, of whatever composition, and nothing is written."""
+    bare = Frames.from_atoms([Atoms(symbols, cell=[9] * 3, pbc=True) for symbols in ('Li', 'Li', 'LiO', 'LiO2')])
+    with pytest.raises(ValueError, match=r'^4 frames have no energies and forces'):
+        write(bare, tmp_path / 'out')
+    with pytest.raises(ValueError, match=r'^1 frame has no energies and forces'):
+        write(bare.select([0]), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
