@@ -31,6 +31,12 @@ _HELP = {
     'dpgen': 'Import the labelled data of working folders of DP-GEN: iter.*/02.fp and 00.train/data.init.',
     'ase-db': 'Import labelled frames from ASE databases (.db or .json).',
 }
+_KEYS = {
+    'energy': 'the free energy in eV, such as REF_energy',
+    'forces': 'the forces in eV/Å, such as REF_forces',
+    'virial': 'the virial in eV, positive under compression; if any name is given, it is taken only under this one',
+    'stress': "the stress in eV/Å³ with ASE's sign; if any name is given, it is taken only under this one",
+}
 _MORE = """
 A PATH is a file or a folder with such files anywhere below it, and becomes one shard; two, if some files have a stress
 and others have none. Energies in eV are free energies, forces in eV/Å, virials in eV and positive under compression.
@@ -71,7 +77,14 @@ def symbols_of(elements: str | None) -> tuple[str, ...] | None:
     return symbols
 
 
-def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, domain: str | None, label: str) -> None:
+def _import(
+    kind: str | None,
+    paths: tuple[Path, ...],
+    elements: str | None,
+    domain: str | None,
+    label: str,
+    keys: dict[str, str],
+) -> None:
     """Read all paths, and only then store."""
     from aiida_liheal.data.frames import FramesData
     from aiida_liheal.structures.imports import printable, read_frames
@@ -80,7 +93,7 @@ def _import(kind: str | None, paths: tuple[Path, ...], elements: str | None, dom
     found: list[tuple[str, Import]] = []
     for path in paths:
         try:
-            content = read_frames(path, kind, symbols)
+            content = read_frames(path, kind, symbols, keys)
         except (ValueError, OSError) as error:
             fail(str(error))
         # `.` says nothing about where frames are from
@@ -148,8 +161,16 @@ def _command(name: str) -> click.Command:
             )
         )
 
-    def callback(paths: tuple[Path, ...], domain: str | None, label: str, elements: str | None = None) -> None:
-        _import(None if name == 'frames' else name, paths, elements, domain, label)
+    if name in ('frames', 'extxyz'):
+        options += [
+            click.option(f'--{key}-key', help=f'In extended xyz: the name of {what}.') for key, what in _KEYS.items()
+        ]
+
+    def callback(
+        paths: tuple[Path, ...], domain: str | None, label: str, elements: str | None = None, **named: str | None
+    ) -> None:
+        keys = {key.removesuffix('_key'): value for key, value in named.items() if value}
+        _import(None if name == 'frames' else name, paths, elements, domain, label, keys)
 
     function: Any = with_profile(callback)
     for option in reversed(options):

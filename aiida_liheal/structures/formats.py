@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import dpdata
 
 __all__ = (
+    'LABEL_KEYS',
     'STRUCTURE_FORMATS',
     'group_by_composition',
     'read_ase_db',
@@ -443,15 +444,57 @@ def write_extxyz(frames: Frames, path: str | Path) -> None:
                 file.write(f'{symbol} {" ".join(map(repr, row))}\n')
 
 
-def read_extxyz(path: str | Path) -> Reading:
+#: Labels of extended xyz that may have a name of their own.
+LABEL_KEYS = ('energy', 'forces', 'virial', 'stress')
+
+
+def _named_labels(atoms: Atoms, keys: Mapping[str, str]) -> tuple[dict[str, Any], Any]:
+    """Results, and the virial if there is one, of ASE atoms whose labels go by other names; ValueError without them.
+
+    Where names are given, a virial or stress is taken only under its own: it may be that of another calculator.
+    """
+    results: dict[str, Any] = atoms.calc.results if atoms.calc is not None else {}
+    if not keys:
+        return results, atoms.info.get('virial', atoms.info.get('virials'))
+    everything = {**atoms.info, **atoms.arrays, **results}
+    lacking = [f'{name!r} (--{label}-key)' for label, name in keys.items() if name not in everything]
+    if lacking:
+        raise ValueError(f'it has no {", ".join(lacking)}; it has {_in_words(everything)}')
+    named = {'free_energy' if name == 'free_energy' else label: everything[name] for label, name in keys.items()}
+    virial = named.pop('virial', None)
+    defaults = () if 'energy' in keys else ('energy', 'free_energy')
+    named.update({name: results[name] for name in (*defaults, 'forces') if name in results and name not in named})
+    return named, virial
+
+
+def _in_words(names: Iterable[str]) -> str:
+    return ', '.join(sorted(set(names) - {'numbers', 'positions'})) or 'nothing else'
+
+
+def _what_to_do(atoms: Atoms) -> str:
+    """What helps with a frame of extended xyz without energy and forces under their usual names."""
+    given = {*atoms.info, *atoms.arrays, *(atoms.calc.results if atoms.calc is not None else {})}
+    options = []
+    for label, ending in (('energy', 'energy'), ('forces', 'forces?'), ('virial', 'virials?'), ('stress', 'stress')):
+        found = sorted(name for name in given if re.fullmatch(f'(.*[_-])?{ending}', name, re.IGNORECASE))
+        if found:
+            options.append(f'--{label}-key {found[0]}')
+    if len(options) >= 2 and options[0].startswith('--energy') and options[1].startswith('--forces'):
+        return f'say which are its labels, such as {" ".join(options)}'
+    return 'structures without labels go in by `data import structures`'
+
+
+def read_extxyz(path: str | Path, keys: Mapping[str, str] | None = None) -> Reading:
     """The labelled frames of an extended xyz file.
 
     The energy is `free_energy` if there is one, else `energy` (eV); forces in eV/Å; the virial is `virial` (eV,
-    positive under compression) or -volume x `stress` (eV/Å^3, ASE's sign). Frames without energy, forces or cell, and
-    one that is cut off, are left out. Raises ValueError if the file is no xyz.
+    positive under compression) or -volume x `stress` (eV/Å^3, ASE's sign). `keys` has other names for any of
+    `LABEL_KEYS`, such as REF_energy; a virial or stress is then taken only if it has one. Frames without energy, forces
+    or cell, and one that is cut off, are left out. Raises ValueError if the file is no xyz.
     """
     import ase.io
 
+    keys = keys or {}
     parts: list[tuple[int, Frames]] = []
     left_out: list[LeftOut] = []
     n_extrapolated = 0
@@ -466,28 +509,32 @@ def read_extxyz(path: str | Path) -> Reading:
                 except Exception as error:
                     # readers of broken files raise whatever they stumble over
                     raise ValueError(f'it cannot be read: {type(error).__name__}: {error}') from error
-                results = atoms.calc.results if atoms.calc is not None else {}
-                virial = atoms.info.get('virial', atoms.info.get('virials'))
+                results, virial = _named_labels(atoms, keys)
+                if not _has_labels(results):
+                    raise ValueError(f'{_lacks_labels(atoms, results)}; {_what_to_do(atoms)}')
                 frame = _labelled(atoms, results, virial, atoms.info.get(_PRECISION_KEY))
                 if _VELOCITIES_KEY in atoms.arrays:
                     frame = replace(frame, velocities=atoms.arrays[_VELOCITIES_KEY].astype(frame.positions.dtype))
                 n_extrapolated += 'free_energy' not in results
-                not_taken.update({*results, *atoms.info, *atoms.arrays} - _TAKEN)
+                not_taken.update({*results, *atoms.info, *atoms.arrays} - _TAKEN - set(keys.values()))
                 parts.append((index, frame))
             except ValueError as error:
                 if not index and not isinstance(text, LeftOut) and 'cannot be read' in str(error):
                     raise
                 left_out.append(LeftOut(index, str(error)))
-    notes = [*_note_energy(n_extrapolated, len(parts)), *note_not_taken(not_taken, len(parts))]
+    notes = [
+        *_note_energy(n_extrapolated, len(parts), keys.get('energy', 'energy')),
+        *note_not_taken(not_taken, len(parts)),
+    ]
     return join_labelled(parts, left_out, notes)
 
 
-def _note_energy(n: int, n_frames: int) -> list[str]:
-    """What is to be known if n frames say `energy` only."""
+def _note_energy(n: int, n_frames: int, name: str = 'energy') -> list[str]:
+    """What is to be known if n frames say `energy`, or what goes by that name, only."""
     if not n:
         return []
     return [
-        f'{n} of {n_frames} frames say `energy` and no `free_energy`: with smearing, make sure that it is the free '
+        f'{n} of {n_frames} frames say `{name}` and no `free_energy`: with smearing, make sure that it is the free '
         'energy, which the forces belong to, and not the one extrapolated to zero width'
     ]
 
@@ -513,11 +560,18 @@ def _xyz_frames(lines: Iterator[str]) -> Iterator[str | LeftOut]:
         yield LeftOut(index, 'an empty line is where a number of atoms is expected; what comes after it was not read')
 
 
+def _has_labels(results: Mapping[str, Any]) -> bool:
+    return 'forces' in results and bool({'energy', 'free_energy'} & set(results))
+
+
+def _lacks_labels(atoms: Atoms, results: Mapping[str, Any]) -> str:
+    return f'it has no energy and forces; it has {_in_words({*results, *atoms.info, *atoms.arrays})}'
+
+
 def _labelled(atoms: Atoms, results: dict[str, Any], virial: Any, precision: str | None) -> Frames:
     """One labelled frame of ASE atoms with results; raises ValueError with the cause if it is none."""
-    if 'forces' not in results or not {'energy', 'free_energy'} & set(results):
-        known = sorted({*results, *atoms.info, *atoms.arrays} - {'numbers', 'positions'})
-        raise ValueError(f'it has no energy and forces; it has {", ".join(known) or "nothing else"}')
+    if not _has_labels(results):
+        raise ValueError(_lacks_labels(atoms, results))
     if atoms.cell.volume < 1e-6:
         raise ValueError('its cell has no volume')
     if (atoms.numbers == 0).any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ _NAMES = {
     'extxyz': re.compile(r'.*\.(ext)?xyz(\.gz|\.bz2|\.xz)?'),
     'ase-db': re.compile(r'.*\.db'),
 }
-_READERS = {'outcar': read_outcar, 'vasprun': read_vasprun, 'extxyz': read_extxyz, 'ase-db': read_ase_db}
+_READERS = {'outcar': read_outcar, 'vasprun': read_vasprun, 'ase-db': read_ase_db}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,12 @@ def printable(name: str | Path) -> str:
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode('ascii') for c in text)
 
 
-def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[str] | None = None) -> Import:
+def read_frames(
+    path: str | Path,
+    kind: str | None = None,
+    elements: Sequence[str] | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Import:
     """The labelled frames of a file, or of all files below a folder.
 
     Parameters
@@ -114,6 +119,8 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
         same run is not read (`OUTCAR.relax1` and `vasprun.xml.relax1.gz`).
     elements : sequence of str, optional
         Chemical symbols of the types of DeePMD-kit systems that do not name them.
+    keys : mapping of str to str, optional
+        Names of labels in extended xyz, as of `read_extxyz`.
 
     Returns
     -------
@@ -140,7 +147,7 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
         n_sources += 1
         try:
             digest = _digest(source.path)
-            found = _read(source, elements)
+            found = _read(source, elements, keys)
         except (ValueError, OSError) as error:
             cause = str(error).removeprefix(f'{source.path}: ')
             if source.path == path and source.kind not in ('outcar', 'vasprun'):
@@ -163,12 +170,14 @@ def read_frames(path: str | Path, kind: str | None = None, elements: Sequence[st
     return Import([_shard(group) for group in groups if group], left_out, notes)
 
 
-def _read(source: _Source, elements: Sequence[str] | None) -> dict[str, Reading]:
+def _read(source: _Source, elements: Sequence[str] | None, keys: Mapping[str, str] | None) -> dict[str, Reading]:
     """What is in a source, by the name of the part of the file."""
     if source.kind == 'deepmd-npy':
         return {'': read_deepmd_system(source.path, elements)}
     if source.kind == 'deepmd-hdf5':
         return {f'#{printable(name)}': part for name, part in read_deepmd_hdf5(source.path, elements).items()}
+    if source.kind == 'extxyz':
+        return {'': read_extxyz(source.path, keys)}
     return {'': _READERS[source.kind](source.path)}
 
 

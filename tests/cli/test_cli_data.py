@@ -350,6 +350,41 @@ def test_what_a_format_does_not_hold_is_said(invoke, tmp_path, li_frames):
         assert said in output
 
 
+def test_labels_under_names_of_their_own(invoke, tmp_path):
+    """What to do is said, and doing so gives those labels and no others; unlabelled frames are led to their command."""
+    path = tmp_path / 'a.xyz'
+    frame = (
+        '2\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:REF_forces:R:3{more} REF_energy=-3.5 '
+        'REF_virial="1 0 0 0 2 0 0 0 3" stress="9 0 0 0 9 0 0 0 9" pbc="T T T"\n'
+        'Li 0 0 0 0.1 0 0{rest}\nLi 0 0 3 -0.1 0 0{rest}\n'
+    )
+    path.write_text(frame.format(more='', rest='') * 2)
+    options = '--energy-key REF_energy --forces-key REF_forces --virial-key REF_virial'
+    status, output = invoke('data', 'import', 'extxyz', path)
+    assert status == 1
+    assert options in output
+    # energy and forces of another calculator are there as well
+    path.write_text(frame.format(more=':forces:R:3 energy=7.0', rest=' 5 5 5') * 2)
+    status, output = invoke('data', 'import', 'frames', path, *options.split())
+    assert status == 0, output
+    (shard,) = shards()
+    assert 'say `REF_energy` and no `free_energy`' in output
+    frames = shard.get_frames()
+    assert frames.energies.tolist() == [-3.5, -3.5]
+    assert frames.forces[:, 0].tolist() == [0.1, -0.1] * 2
+    assert np.diagonal(frames.virials[0]).tolist() == [1, 2, 3]
+    status, output = invoke('data', 'import', 'extxyz', path, *options.split()[:4], '--label', 'bare')
+    (bare,) = [node for node in shards() if node.label == 'bare']
+    assert bare.get_frames().virials is None
+    status, output = invoke('data', 'import', 'extxyz', path, '--energy-key', 'DFT_energy')
+    assert status == 1
+    assert "it has no 'DFT_energy' (--energy-key)" in output
+    path.write_text('1\nLattice="9 0 0 0 9 0 0 0 9"\nLi 0 0 0\n')
+    status, output = invoke('data', 'import', 'extxyz', path)
+    assert status == 1
+    assert '`data import structures`' in output
+
+
 def test_import_of_the_folder_one_is_in(invoke, runs, monkeypatch):
     """The description names the folder; importing it by its name finds the same shard."""
     monkeypatch.chdir(runs)

@@ -176,7 +176,10 @@ def test_xyz_cut_off_and_without_labels(tmp_path):
     reading = read_extxyz(path)
     assert reading.indices.tolist() == [1, 2, 3]
     assert [(entry.index, entry.cause) for entry in reading.left_out] == [
-        (0, 'it has no energy and forces; it has note'),
+        (
+            0,
+            'it has no energy and forces; it has note; structures without labels go in by `data import structures`',
+        ),
         (4, 'the file ends within it, after 2 of 3 atoms'),
     ]
     for content in ('', 'hello\n', f'{10**12}\n'):
