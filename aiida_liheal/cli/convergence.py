@@ -64,7 +64,11 @@ def launch_convergence(frames: str | None, engine: str, common: Common) -> None:
             ('jobs', str(len(points) + n_more), f'{n_more} of them for the smallest values together' if n_more else ''),
             ('labels', str((len(points) + n_more) * n_frames), f'{atoms_of_frames(builder.frames)} atoms a frame'),
             *(
-                (key, str(len(scan['rows'])), ', '.join(f'{row["value"]:g}' for row in scan['rows']))
+                (
+                    key,
+                    str(len(scan['rows'])),
+                    ', '.join(f'{row["value"]:g}' for row in scan['rows']) + '; the last one is the reference',
+                )
                 for key, scan in scans.items()
             ),
             *(
@@ -119,13 +123,12 @@ def convergence(process: str, as_json: bool, as_markdown: bool, plot: Path | Non
 def _show(table: dict[str, Any], node: Any) -> None:
     """The tables, what came out, and the settings to take."""
     from aiida_liheal.engines import engine as find_engine
-    from aiida_liheal.report.convergence import causes_of_scan, meaning_of_heads, table_of_scan
+    from aiida_liheal.report.convergence import axis_title, causes_of_scan, meaning_of_heads, table_of_scan
     from aiida_liheal.structures.label_errors import held_text, sentences
 
     for key, scan in table['scans'].items():
-        unit = f' ({scan["unit"]})' if scan['unit'] else ''
         held = held_text(scan)
-        echo.echo(f'{scan["title"]}{unit}' + (f', with {held}' if held else ''))
+        echo.echo(axis_title(scan) + (f', with {held}' if held else ''))
         head, lines = table_of_scan(table, key)
         # units below the heads: mostly numbers are narrower
         head = [one.replace(' meV', '\nmeV').replace('frames see', 'frames\nsee') for one in head]

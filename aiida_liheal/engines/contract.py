@@ -77,7 +77,8 @@ class Engine:
     settings : type of Settings
         Model of `settings`.
     explain_batch : callable
-        `explain_batch(frames, settings)`: what is wrong with frames and their settings (nodes), or None.
+        `explain_batch(frames, settings)`: what is wrong with frames and their settings (nodes), or None. The job
+        refuses the same by the validator of its inputs, and what else it cannot run.
     code : str
         What its code has to be.
     further : mapping of str to str

@@ -8,12 +8,13 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from pydantic import Field
 
+from aiida_liheal.engines.contract import Accuracy
 from aiida_liheal.runners.gpaw_label import kpoint_mesh
 from aiida_liheal.structures.checks import check_no_overlap
 from aiida_liheal.structures.frames import Frames
 from aiida_liheal.structures.settings import Settings
 
-__all__ = ('PlaneWaveSettings', 'check_plane_waves', 'explain_each')
+__all__ = ('PLANE_WAVES', 'PlaneWaveSettings', 'check_plane_waves', 'explain_each')
 
 
 class PlaneWaveSettings(Settings):
@@ -43,6 +44,18 @@ class PlaneWaveSettings(Settings):
     max_frame_s: float | None = Field(
         None, gt=0, description='Longest time of one frame in s; a frame that takes longer is stopped and dropped.'
     )
+
+
+#: What decides about the accuracy of an engine with `PlaneWaveSettings` and a cut-off.
+PLANE_WAVES = {
+    'cutoff_eV': Accuracy('cut-off of the plane waves', 'eV', 'larger'),
+    'kpoint_spacing_per_A': Accuracy(
+        'largest distance of k-points',
+        '1/Å',
+        'smaller',
+        lambda atoms, settings: kpoint_mesh(atoms, settings.kpoint_spacing_per_A, settings.vacuum_gap_A),
+    ),
+}
 
 
 def check_plane_waves(atoms: Atoms, settings: PlaneWaveSettings) -> None:

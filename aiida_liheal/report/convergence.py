@@ -17,6 +17,7 @@ from aiida_liheal.structures.label_errors import ERRORS, LARGEST, Tolerances, di
 
 __all__ = (
     'FORMATS',
+    'axis_title',
     'causes_of_scan',
     'convergence_figures',
     'convergence_tables',
@@ -110,7 +111,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         rule = ['--:'] * (len(head) - 1) + ['---']
         parts.append('\n'.join(f'| {" | ".join(line)} |' for line in (head, rule, *lines)))
         if (held := held_text(scan)) is not None:
-            parts[-1] = f'{_axis_title(scan)}, with {held}:\n\n{parts[-1]}'
+            parts[-1] = f'{axis_title(scan)}, with {held}:\n\n{parts[-1]}'
         parts += [f'({number}) {cause}' for number, cause in enumerate(causes_of_scan(scan), 1)]
     return '\n\n'.join([*parts, *sentences(table)])
 
@@ -127,9 +128,8 @@ def convergence_tables(step: Step) -> list[SeriesTable]:
             Row([line[0]], line[1:-1], _verdict(row), row['cause'] or '', '')
             for line, row in zip(lines, scan['rows'], strict=True)
         ]
-        unit = f' ({scan["unit"]})' if scan['unit'] else ''
         note = ' '.join([f'Held: {held}.'] * bool(held) + [meaning_of_heads(table)])
-        tables.append(SeriesTable(f'{scan["title"]}{unit}', '', note, '', [key], head[1:-1], rows))
+        tables.append(SeriesTable(axis_title(scan), '', note, '', [key], head[1:-1], rows))
     return tables
 
 
@@ -153,7 +153,8 @@ def _is_downward(scan: Mapping[str, Any]) -> bool:
     return bool(scan['rows'][-1]['value'] < scan['rows'][0]['value'])
 
 
-def _axis_title(scan: Mapping[str, Any]) -> str:
+def axis_title(scan: Mapping[str, Any]) -> str:
+    """What was scanned, with its unit."""
     return f'{scan["title"]} ({scan["unit"]})' if scan['unit'] else str(scan['title'])
 
 
@@ -170,14 +171,14 @@ def convergence_figures(step: Step) -> list[Figure]:
         if not drawn:
             continue
         limits = Tolerances.read(table['tolerances']).limits()
-        plot = empty_plot(_axis_title(scan), 'largest error', hovermode='closest', showlegend=True)
+        plot = empty_plot(axis_title(scan), 'largest error', hovermode='closest', showlegend=True)
         plot.update_yaxes(type='log', exponentformat='power', dtick=1)
         plot.update_layout(
             height=400, legend={'orientation': 'h', 'x': 0, 'y': -0.22, 'xanchor': 'left', 'yanchor': 'top'}
         )
         if _is_downward(scan):
             plot.update_xaxes(autorange='reversed')
-        columns: dict[str, Any] = {_axis_title(scan): [row['value'] for row in scan['rows']]}
+        columns: dict[str, Any] = {axis_title(scan): [row['value'] for row in scan['rows']]}
         for number, (key, (values, errors)) in enumerate(drawn.items()):
             name, unit = ERRORS[key]
             add_line(plot, np.array(values), np.array(errors), f'{name} ({unit})', number)
@@ -247,5 +248,5 @@ def _panel(axes: Any, scan: Mapping[str, Any], limits: Mapping[str, float]) -> N
         )
     if _is_downward(scan):
         axes.invert_xaxis()
-    axes.set_xlabel(_axis_title(scan))
+    axes.set_xlabel(axis_title(scan))
     axes.set_ylabel('largest error')

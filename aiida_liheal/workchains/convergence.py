@@ -411,7 +411,7 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         options: dict[str, Any] | None = None,
         engine: str = 'gpaw',
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -420,20 +420,18 @@ class ConvergenceWorkChain(ProtocolMixin, WorkChain):
         frames : FramesData, optional
             A few structures that stand for those that are to be labelled; two small cells of lithium if not given.
         protocol : str, optional
-            `fast`, `balanced` or `paper`; settings that are held are those of `label` by the same protocol.
+            Settings that are held are those of `label` by the same protocol.
         overrides : dict, optional
             Laid over the protocol: `scans`, `tolerances`, `check_together`, `max_at_once`, and `label` as its
             overrides, but for those that are settled here (`batch_size`, `allowed_failures`, `max_alone`,
             `max_at_once`).
-        options : dict, optional
-            `metadata.options` of each job.
         engine : str
             What computes the labels.
 
         Raises
         ------
         ValueError
-            For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
+            As `label`; or for scans and tolerances that show nothing.
         """
         chosen = find_engine(engine)
         settled = [key for key in _SETTLED if key in ((overrides or {}).get('label') or {})]

@@ -280,12 +280,10 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             return (
                 f'max_alone is {inputs["max_alone"].value}, but {alone} is not given; give its inputs, or max_alone 0'
             )
-        problem = find_engine(name).explain_batch(inputs['frames'], given['settings'])
-        if problem:
-            return problem
-        # what the job itself would refuse, such as more ranks than it has: once submitted it is too late to say so
+        # what the job itself would refuse, such as atoms too close or more ranks than it has: once it is submitted, it
+        # is too late to say so
         ports = find_engine(name).job.spec().inputs
-        told = ports.validator({**given, 'frames': inputs['frames']}, ports) if ports.validator is not None else None
+        told = ports.validator({**given, 'frames': inputs['frames']}, ports)
         return None if told is None else f'{name}: {told}'
 
     @classmethod
@@ -309,7 +307,7 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
         options: dict[str, Any] | None = None,
         engine: str = 'gpaw',
     ) -> ProcessBuilder:
-        """A builder with the settings of a protocol.
+        """A builder with the settings of a protocol; see `ProtocolMixin` for what all of them take.
 
         Parameters
         ----------
@@ -317,20 +315,16 @@ class LabelWorkChain(ProtocolMixin, WorkChain):
             What runs the engine: for `gpaw` a Python in which GPAW is installed.
         frames : FramesData
             The structures to label.
-        protocol : str, optional
-            `fast`, `balanced` or `paper`.
         overrides : dict, optional
             Laid over the protocol: `batch_size`, `max_at_once`, `allowed_failures`, `max_iterations`, `max_alone`,
             `quality`, and by the name of the engine its `settings` and what else its part of the protocol has.
-        options : dict, optional
-            `metadata.options` of each job.
         engine : str
             What computes the labels.
 
         Raises
         ------
         ValueError
-            For an unknown protocol, engine or override, for settings outside their limits, or for overlapping atoms.
+            Also for an unknown engine, settings of another one, or overlapping atoms.
         """
         chosen = find_engine(engine)
         refuse_other_engines(overrides, engine)

@@ -42,7 +42,7 @@ def test_what_would_be_run(invoke, codes, n_nodes):
     status, output = invoke('launch', 'convergence', '--protocol', 'fast', '-s', 'scans.cutoff_eV=[300,100]', '-n')
     assert status == 0, output
     lines = {line.split()[0]: line for line in reversed(output.splitlines()) if line.strip()}
-    assert lines['cutoff_eV'].split(maxsplit=2)[1:] == ['2', '100, 300']
+    assert lines['cutoff_eV'].split(maxsplit=2)[1:] == ['2', '100, 300; the last one is the reference']
     assert lines['jobs'].split()[1] == '2'
     assert lines['labels'].split()[1] == '4'
     (virial,) = (line for line in output.splitlines() if 'tolerance: virial_meV_per_atom' in line)

@@ -1,9 +1,6 @@
 """The gallery of the docs is what its archive holds."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,26 +14,10 @@ ARCHIVES = {'gallery': (12, 'liheal.campaign'), 'checks': (7, 'liheal.campaign')
 
 
 @pytest.fixture(scope='module')
-def drawn(tmp_path_factory):
+def drawn(make_page, tmp_path_factory):
     """Make the figures anew, without a profile; gives what was printed for each archive, and their folder."""
     folder = tmp_path_factory.mktemp('gallery')
-    printed = {}
-    for name in ARCHIVES:
-        done = subprocess.run(
-            [
-                sys.executable,
-                str(ROOT / 'docs' / 'make_gallery.py'),
-                str(ROOT / 'examples' / f'{name}.aiida'),
-                str(folder),
-            ],
-            env={**os.environ, 'AIIDA_PATH': str(folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        printed[name] = done.stdout
-    return printed, folder
+    return {name: make_page('make_gallery.py', f'examples/{name}.aiida', folder) for name in ARCHIVES}, folder
 
 
 @pytest.mark.parametrize('name', ARCHIVES)

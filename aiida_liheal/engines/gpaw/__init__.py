@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aiida_liheal.engines.contract import Accuracy, Engine
+from aiida_liheal.engines.contract import Engine
 from aiida_liheal.engines.gpaw.calculation import GpawCalculation, GpawSettings
-from aiida_liheal.runners.gpaw_label import kpoint_mesh
+from aiida_liheal.engines.settings import PLANE_WAVES
 
 __all__ = ('ENGINE',)
 
@@ -16,13 +16,5 @@ ENGINE = Engine(
     settings=GpawSettings,
     explain_batch=GpawCalculation.explain_batch,
     code='a Python in which GPAW is installed',
-    accuracy={
-        'cutoff_eV': Accuracy('cut-off of the plane waves', 'eV', 'larger'),
-        'kpoint_spacing_per_A': Accuracy(
-            'largest distance of k-points',
-            '1/Å',
-            'smaller',
-            lambda atoms, settings: kpoint_mesh(atoms, settings.kpoint_spacing_per_A, settings.vacuum_gap_A),
-        ),
-    },
+    accuracy=PLANE_WAVES,
 )

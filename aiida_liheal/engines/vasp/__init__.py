@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from aiida_liheal.engines.contract import Accuracy, Engine
+from aiida_liheal.engines.contract import Engine
+from aiida_liheal.engines.settings import PLANE_WAVES
 from aiida_liheal.engines.vasp.alone import VaspAloneWorkChain, family_of
 from aiida_liheal.engines.vasp.calculation import VaspBatchCalculation
 from aiida_liheal.engines.vasp.family import FURTHER, potentials_of
-from aiida_liheal.engines.vasp.settings import VaspSettings, mesh_and_shift
+from aiida_liheal.engines.vasp.settings import VaspSettings
 
 __all__ = ('ENGINE',)
 
@@ -22,13 +23,5 @@ ENGINE = Engine(
     prepare=potentials_of,
     alone=VaspAloneWorkChain,
     prepare_alone=family_of,
-    accuracy={
-        'cutoff_eV': Accuracy('cut-off of the plane waves', 'eV', 'larger'),
-        'kpoint_spacing_per_A': Accuracy(
-            'largest distance of k-points',
-            '1/Å',
-            'smaller',
-            lambda atoms, settings: tuple(mesh_and_shift(atoms, settings)[0]),
-        ),
-    },
+    accuracy=PLANE_WAVES,
 )
